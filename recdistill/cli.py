@@ -1,0 +1,117 @@
+"""The command line. Exit codes: 0 done, 1 a fault of ours, 2 a mistake in the input, 130 interrupted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from recdistill.errors import UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Distil recommenders into content encoders.",
+)
+_err = Console(stderr=True, highlight=False)
+
+RecipeArgument = Annotated[
+    Path, typer.Argument(help="A recipe file, e.g. experiments/recipes/demo.yaml, or a packaged one's name, e.g. demo.")
+]
+Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change: dotted.key=value …")]
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/<recipe name>.")]
+
+
+@contextmanager
+def _exit_codes() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        _err.print(f"error: {error}", markup=False, soft_wrap=True)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        _err.print("interrupted: the same command goes on from here")
+        raise typer.Exit(130) from None
+
+
+@_exit_codes()
+def _flow(recipe: Path, overrides: list[str] | None, out: Path | None, *, until: str) -> None:
+    from transformers.utils import logging
+
+    from recdistill import flow
+    from recdistill.config import load_recipe
+    from recdistill.report import summary_table
+    from recdistill.resources import find_recipe
+
+    logging.disable_progress_bar()  # our own progress says what matters
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    settings = load_recipe(find_recipe(recipe), overrides or [])
+    folder = out or Path("runs") / settings.name
+    metrics = flow.run(
+        settings, out=folder, until=until, say=lambda line: _err.print(line, markup=False, soft_wrap=True)
+    )
+    if not metrics:
+        return
+    Console().print(summary_table(metrics))
+    print(f"report    {folder / 'report.html'}")
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
+        print(f"MLflow    tracked at {uri.split('@')[-1]}")
+    else:
+        print(f"MLflow    mlflow ui --backend-store-uri sqlite:///{folder / 'mlflow.db'}")
+
+
+@app.command()
+def run(recipe: RecipeArgument, overrides: Overrides = None, out: Out = None) -> None:
+    """Run everything: validate → … → report. What is unchanged is skipped, what was killed goes on."""
+    _flow(recipe, overrides, out, until="report")
+
+
+def _add_stage(name: str, what: str) -> None:
+    @app.command(name, help=f"{what} Runs what comes before it first, if that is not done.")
+    def stage(recipe: RecipeArgument, overrides: Overrides = None, out: Out = None) -> None:
+        _flow(recipe, overrides, out, until=name)
+
+
+for _name, _what in {
+    "validate": "Check raw data against the contracts and write canonical tables.",
+    "encode": "Run the frozen towers over the catalogue (cached).",
+    "split": "Cut the log into training, validation and test, and prove that nothing leaks.",
+    "teach": "Train the TorchRec teachers.",
+    "mine": "Mine interest pairs from the users' histories.",
+    "distill": "Train the student and the content-only student.",
+    "evaluate": "Score students, teachers and baselines on all benchmarks.",
+    "rank": "Train a ranker with and without our features.",
+    "export": "Write embeddings, semantic IDs, match features and the student.",
+    "report": "Write metrics.json and report.html.",
+}.items():
+    _add_stage(_name, _what)
+
+
+@app.command()
+def compare(runs: Annotated[list[Path], typer.Argument(help="Run folders.")]) -> None:
+    """Print the metrics of several runs side by side."""
+    from recdistill.report import compare as compare_runs
+
+    with _exit_codes():
+        Console().print(compare_runs(runs))
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine: the torch/fbgemm/torchrec triple by real operations, encoders, disk, MLflow."""
+    from recdistill.doctor import diagnose, show
+
+    checks = diagnose()
+    show(checks)
+    raise typer.Exit(0 if all(check.ok for check in checks) else 1)
+
+
+def main() -> None:
+    """Entry point of the ``recdistill`` command."""
+    app()

@@ -1,0 +1,1 @@
+"""The tables through which stages meet, and nothing else: names, checks, reading and writing."""

@@ -1,0 +1,73 @@
+"""Reading a fold of the ``split`` stage: which interactions may be trained on, asked about, judged by.
+
+A fold serves two *fits*. ``selection`` trains on the training window and is asked about the validation
+window: it chooses settings, and rankers train on its vectors, which have not seen their rows.
+``final`` trains on training and validation together and is asked about the test window.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from recdistill.contracts import names
+from recdistill.contracts.log import Log
+from recdistill.contracts.tables import read_table
+
+Fit = Literal["selection", "final"]
+FITS: tuple[Fit, ...] = ("selection", "final")
+
+TRAIN = "train.parquet"
+VALIDATION = "validation.parquet"
+TEST = "test.parquet"
+# Interactions of training users with held-out items (``folds`` only; else empty): judges may read them.
+VALIDATION_JUDGE = "validation_judge.parquet"
+TEST_JUDGE = "test_judge.parquet"
+ITEMS = "items.parquet"
+
+_TRAINING = {"selection": (TRAIN,), "final": (TRAIN, VALIDATION, VALIDATION_JUDGE)}
+_TARGETS = {"selection": VALIDATION, "final": TEST}
+_JUDGES = {"selection": (VALIDATION, VALIDATION_JUDGE), "final": (TEST, TEST_JUDGE)}
+_COLD = {"selection": ("validation_cold", "test_cold"), "final": ("test_cold",)}
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold's folder. ``items.parquet`` lists the whole catalogue with each item's role."""
+
+    root: Path
+
+    @property
+    def name(self) -> str:
+        return self.root.name
+
+    def item_ids(self) -> pd.Index:
+        """The whole catalogue, in the fold's order."""
+        return pd.Index(read_table(self.root / ITEMS)[names.ITEM_ID].to_pandas())
+
+    def cold(self, fit: Fit) -> pd.Index:
+        """Items that no training interaction of this fit knows by construction of the split."""
+        items = read_table(self.root / ITEMS).to_pandas()
+        return pd.Index(items.loc[items[names.ROLE].isin(_COLD[fit]), names.ITEM_ID])
+
+    def training(self, fit: Fit) -> Log:
+        """What teachers, mining and students may learn from."""
+        return self._log(*_TRAINING[fit])
+
+    def targets(self, fit: Fit) -> Log:
+        """The window whose positives are asked for (validation or test)."""
+        return self._log(_TARGETS[fit])
+
+    def history(self, fit: Fit) -> Log:
+        """Everything a query may draw on, the target window included; compare times strictly."""
+        return self._log(TRAIN, VALIDATION, TEST) if fit == "final" else self._log(TRAIN, VALIDATION)
+
+    def judge(self, fit: Fit) -> Log:
+        """Interactions that no teacher or student of this fit saw; ID-space judges train on them."""
+        return self._log(*_JUDGES[fit])
+
+    def _log(self, *files: str) -> Log:
+        return Log.read([self.root / file for file in files], item_ids=self.item_ids())

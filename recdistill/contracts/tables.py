@@ -1,0 +1,169 @@
+"""Atomic Parquet reading and writing, and the embedding table that travels between stages.
+
+Shapes: n rows, d embedding width.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recdistill.contracts import names
+from recdistill.errors import UserError
+
+_METADATA_KEY = b"recdistill"
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; rename it into place only if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_UMASK)  # mkstemp gives 0600; what we leave is for others to read
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write JSON atomically; NaN is refused, since JSON has none."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def write_table(table: pa.Table | pd.DataFrame, path: Path, *, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write a table atomically, with JSON provenance in the file's metadata."""
+    if isinstance(table, pd.DataFrame):
+        table = pa.Table.from_pandas(table, preserve_index=False)
+    known = {k: v for k, v in (table.schema.metadata or {}).items() if k != b"pandas"}
+    known[_METADATA_KEY] = json.dumps(dict(metadata or {}), sort_keys=True).encode()
+    with atomic(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(known), temporary)
+
+
+def read_table(path: Path, *, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet table.
+
+    Raises:
+        UserError: the file is missing or is not Parquet.
+    """
+    try:
+        return pq.read_table(path, columns=list(columns) if columns is not None else None)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such table", remedy="run the stage that writes it first") from error
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{path}: not a readable Parquet table ({error})") from error
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """The JSON provenance written by :func:`write_table` ({} when there is none)."""
+    raw = (pq.read_schema(path).metadata or {}).get(_METADATA_KEY, b"{}")
+    value: dict[str, Any] = json.loads(raw)
+    return value
+
+
+@dataclass(frozen=True)
+class EmbeddingTable:
+    """Vectors with the ids they belong to: ``teacher_embeddings`` and ``item_embeddings``.
+
+    Attributes:
+        ids: [n] item ids (string or int64), unique.
+        vectors: [n, d] float32, finite.
+        support: [n] int64 interactions behind each vector, if known.
+        confidence: [n] float32 in [0, 1], if known.
+        metadata: provenance, e.g. ``{"geometry": "cosine"}``.
+    """
+
+    ids: pd.Index
+    vectors: np.ndarray
+    support: np.ndarray | None = None
+    confidence: np.ndarray | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> EmbeddingTable:
+        """Read and check a table.
+
+        Raises:
+            UserError: a column is missing, ids repeat, widths differ, or a value is not finite.
+        """
+        table = read_table(path)
+        for column in (names.ITEM_ID, names.EMBEDDING):
+            if column not in table.column_names:
+                raise UserError(
+                    f"{path}: column '{column}' is missing (found: {', '.join(table.column_names)})",
+                    remedy="an embedding table has one row an item: item_id and a float32 list 'embedding'",
+                )
+        ids = pd.Index(table[names.ITEM_ID].to_pandas())
+        if ids.hasnans or not ids.is_unique:
+            bad = ids[ids.duplicated()][:3].tolist()
+            raise UserError(f"{path}: column 'item_id' has nulls or repeats, e.g. {bad}", remedy="one row an item")
+        column = table[names.EMBEDDING].combine_chunks()
+        if len(column) == 0:
+            raise UserError(f"{path}: the table has no rows")
+        if (
+            not pa.types.is_list(column.type)
+            and not pa.types.is_fixed_size_list(column.type)
+            and not pa.types.is_large_list(column.type)
+        ):
+            raise UserError(f"{path}: column 'embedding' is {column.type}, not a list of float32")
+        widths = np.unique(pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False))
+        if len(widths) != 1 or widths[0] == 0:
+            raise UserError(f"{path}: column 'embedding' has rows of several widths: {widths[:5].tolist()}")
+        vectors = np.asarray(column.flatten().to_numpy(zero_copy_only=False), dtype=np.float32).reshape(len(ids), -1)
+        finite = np.isfinite(vectors).all(axis=1)
+        if not finite.all():
+            rows = np.flatnonzero(~finite)
+            raise UserError(
+                f"{path}: column 'embedding' has NaN or infinite values in {len(rows)} of {len(ids)} rows, "
+                f"first item ids {ids[rows[:3]].tolist()}",
+                remedy="drop those items from the table: an item without a vector is simply absent",
+            )
+
+        def optional(name: str) -> np.ndarray | None:
+            return table[name].to_numpy() if name in table.column_names else None
+
+        return cls(ids, vectors, optional(names.SUPPORT), optional(names.CONFIDENCE), read_metadata(path))
+
+    def write(self, path: Path) -> None:
+        """Write atomically as one row an item."""
+        values = pa.array(np.ascontiguousarray(self.vectors, dtype=np.float32).ravel())
+        columns: dict[str, Any] = {
+            names.ITEM_ID: pa.array(self.ids),
+            names.EMBEDDING: pa.FixedSizeListArray.from_arrays(values, self.vectors.shape[1]),
+        }
+        if self.support is not None:
+            columns[names.SUPPORT] = pa.array(self.support, pa.int64())
+        if self.confidence is not None:
+            columns[names.CONFIDENCE] = pa.array(self.confidence, pa.float32())
+        write_table(pa.table(columns), path, metadata=self.metadata)
+
+    def align(self, ids: pd.Index) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors in the order of ``ids``.
+
+        Returns:
+            [len(ids), d] float32, zero where an id is absent, and [len(ids)] bool, true where present.
+        """
+        rows = self.ids.get_indexer(ids)
+        present = rows >= 0
+        vectors = np.zeros((len(ids), self.vectors.shape[1]), dtype=np.float32)
+        vectors[present] = self.vectors[rows[present]]
+        return vectors, present

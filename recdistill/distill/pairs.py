@@ -1,0 +1,91 @@
+"""Interest pairs as tensors, and the batches drawn from them.
+
+Shapes: P pairs, L query length, B batch, I items.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from recdistill.contracts import names
+from recdistill.contracts.log import Log
+from recdistill.contracts.tables import read_table
+from recdistill.errors import UserError
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's pairs.
+
+    Attributes:
+        query: [B, L] item rows, -1 is padding at the end.
+        target: [B] item rows.
+        excluded: [B, B] bool, in-batch targets that are the query user's own positives.
+    """
+
+    query: Tensor
+    target: Tensor
+    excluded: Tensor
+
+
+class InterestPairs:
+    """The ``interest_pairs`` table over a numbered catalogue, drawn with weights.
+
+    Attributes:
+        log_q: [I] log of each item's chance to be a drawn pair's target; −inf where it never is.
+    """
+
+    def __init__(self, path: Path, training: Log, *, history_power: float) -> None:
+        """Read the pairs.
+
+        Args:
+            training: the log whose positives are masked among a user's negatives; gives the item numbering.
+            history_power: a pair weighs its user's number of pairs to the minus this power.
+
+        Raises:
+            UserError: there is no pair.
+        """
+        table = read_table(path)
+        if len(table) == 0:
+            raise UserError(
+                f"{path}: mining kept no interest pair",
+                remedy="lower mining.single_peak_behaviours or mining.min_length; see funnel.json",
+            )
+        items = training.item_ids
+        lists = table[names.QUERY_ITEMS].combine_chunks()
+        lengths = pc.list_value_length(lists).to_numpy()
+        query = np.full((len(table), lengths.max()), -1, dtype=np.int32)
+        query[np.arange(query.shape[1]) < lengths[:, None]] = items.get_indexer(pd.Index(lists.flatten().to_pandas()))
+        self.query = torch.from_numpy(query)
+        target = items.get_indexer(pd.Index(table[names.TARGET_ITEM].to_pandas()))
+        self.target = torch.from_numpy(target.astype(np.int64))
+        user = training.user_ids.get_indexer(pd.Index(table[names.USER_ID].to_pandas()))
+        self._user = torch.from_numpy(user.astype(np.int64))
+        weight = np.bincount(user).astype(np.float64)[user] ** -history_power
+        self._cumulative = torch.from_numpy(np.cumsum(weight))
+        share = np.bincount(target, weights=weight, minlength=len(items)) / weight.sum()
+        with np.errstate(divide="ignore"):
+            self.log_q = torch.from_numpy(np.log(share)).float()
+        positive = training.positive()
+        self._items = len(items)
+        keys = training.user[positive].astype(np.int64) * self._items + training.item[positive]
+        self._positives = torch.from_numpy(np.unique(keys))
+
+    def __len__(self) -> int:
+        return len(self.target)
+
+    def draw(self, size: int, generator: torch.Generator) -> Batch:
+        """Draw ``size`` pairs with replacement, in proportion to their weights."""
+        at = torch.rand(size, generator=generator, dtype=torch.float64) * self._cumulative[-1]
+        rows = torch.searchsorted(self._cumulative, at, right=True).clamp_max(len(self) - 1)
+        target, user = self.target[rows], self._user[rows]
+        keys = user[:, None] * self._items + target[None, :]
+        found = torch.searchsorted(self._positives, keys).clamp_max(len(self._positives) - 1)
+        return Batch(self.query[rows].long(), target, self._positives[found] == keys)

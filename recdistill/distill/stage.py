@@ -1,0 +1,206 @@
+"""The ``distill`` stage: interest pairs, teacher tables and content features → students and their item vectors.
+
+Memory: the catalogue's features (4 · I · Σ tokens · width bytes), the pairs (4 · P · L bytes), and a batch's vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from recdistill.contracts.fold import Fit, Fold
+from recdistill.contracts.tables import EmbeddingTable, atomic, write_json
+from recdistill.distill.config import DistillConfig, Weights
+from recdistill.distill.heads import MeanHead, TransformerHead
+from recdistill.distill.pairs import InterestPairs
+from recdistill.distill.step import DistillStep
+from recdistill.distill.teachers import load_targets
+from recdistill.retrieval.cases import Cases, seq2item_cases
+from recdistill.retrieval.ranks import seq2item_recall
+from recdistill.students import FeatureStore, RecDistillStudent, StudentConfig, build_student
+from recdistill.training import Fitted, LogFn, fit
+
+CONTENT_ONLY = Weights(sequence_to_item=0, relational=0, alignment=0, item_to_item=1)
+
+
+def distill(
+    config: DistillConfig,
+    student: StudentConfig,
+    *,
+    fold: Fold,
+    content: Path,
+    teach: Path,
+    mine: Path,
+    out: Path,
+    seed: int,
+    key: str,
+    log: Callable[[str], LogFn],
+) -> None:
+    """Write ``out/<fit>/{student,content_student}`` (models) and their vectors of the whole catalogue beside them.
+
+    The selection fit tries each weighting and keeps the one that validates best by vanilla seq2item recall@10; the
+    final fit repeats that training on more data, up to the step that validated best. The content student is the same
+    model trained by the item-to-item contrast alone: what content gives without behaviour.
+
+    Args:
+        content: folder of the ``encode`` stage; teach, mine: folders with ``<fit>/``.
+        key: fingerprint that a checkpoint must carry to be resumed.
+        log: gives the curve of a name.
+    """
+    history = fold.history("selection")
+    cases = seq2item_cases(history, fold.targets("selection"), seed=seed)
+    features = FeatureStore.load(content, history.item_ids)
+    summary: dict[str, Any] = {}
+    for subject, weightings in (("content_student", (CONTENT_ONLY,)), ("student", config.weightings)):
+        tried = []
+        for index, weights in enumerate(weightings):
+            curve = log(f"{subject}/selection-{index}")
+            trial = _Training(
+                config,
+                student,
+                weights,
+                fold=fold,
+                of="selection",
+                features=features,
+                content=content,
+                teach=teach,
+                mine=mine,
+                seed=seed,
+            )
+            fitted = trial.run(
+                out / f".{subject}-selection-{index}.pt", f"{key}/{subject}/{index}", curve, cases=cases, steps=None
+            )
+            tried.append((fitted, trial))
+        best = max(range(len(tried)), key=lambda index: tried[index][0].best_score)
+        fitted, trial = tried[best]
+        trial.write(out / "selection", subject)
+        final = _Training(
+            config,
+            student,
+            weightings[best],
+            fold=fold,
+            of="final",
+            features=features,
+            content=content,
+            teach=teach,
+            mine=mine,
+            seed=seed,
+        )
+        final.run(
+            out / f".{subject}-final.pt",
+            f"{key}/{subject}/final",
+            log(f"{subject}/final"),
+            cases=None,
+            steps=fitted.best_step,
+        )
+        final.write(out / "final", subject)
+        summary[subject] = {
+            "chosen": weightings[best].model_dump(),
+            "steps": fitted.best_step,
+            "validation_recall_at_10": [one.best_score for one, _ in tried],
+            "weightings": [weights.model_dump() for weights in weightings],
+            "parameters": sum(p.numel() for p in trial.student.parameters() if p.requires_grad),
+        }
+    write_json(summary, out / "distill.json")
+
+
+class _Training:
+    """One training of one fit: everything built from the seed, so that it can be built again to resume."""
+
+    def __init__(
+        self,
+        config: DistillConfig,
+        student: StudentConfig,
+        weights: Weights,
+        *,
+        fold: Fold,
+        of: Fit,
+        features: FeatureStore,
+        content: Path,
+        teach: Path,
+        mine: Path,
+        seed: int,
+    ) -> None:
+        self.config, self.weights, self.of, self.seed, self.features = config, weights, of, seed, features
+        training = fold.training(of)
+        self.item_ids = training.item_ids
+        self.student: RecDistillStudent = build_student(student, content=content, seed=seed)
+        self.pairs = InterestPairs(mine / of / "interest_pairs.parquet", training, history_power=config.history_power)
+        self.targets = (
+            load_targets(teach / of, config.teachers, self.item_ids) if weights.relational or weights.alignment else []
+        )
+        torch.manual_seed(seed)
+        width = self.student.prefixes[-1]
+        self.head: nn.Module = (
+            MeanHead()
+            if config.sequence_head == "mean"
+            else TransformerHead(width=width, length=self.pairs.query.shape[1])
+        )
+        self.projections = nn.ModuleList(nn.Linear(width, target.vectors.shape[1]) for target in self.targets)
+
+    def run(self, checkpoint: Path, key: str, log: LogFn, *, cases: Cases | None, steps: int | None) -> Fitted:
+        """Train, validating on ``cases`` if given; ``steps`` ends the same schedule earlier."""
+        config = self.config
+        modules = nn.ModuleDict({"student": self.student, "head": self.head, "projections": self.projections})
+        optimizer = torch.optim.AdamW(
+            [p for p in modules.parameters() if p.requires_grad],
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+        )
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=config.learning_rate, total_steps=config.steps + 1
+        )
+        step = DistillStep(
+            student=self.student,
+            head=self.head,
+            projections=self.projections,
+            features=self.features,
+            pairs=self.pairs,
+            targets=self.targets,
+            weights=self.weights,
+            config=config,
+            optimizer=optimizer,
+            schedule=schedule,
+            seed=self.seed,
+        )
+        return fit(
+            step,
+            steps=steps or config.steps,
+            seed=self.seed,
+            key=key,
+            checkpoint=checkpoint,
+            log=log,
+            state={"modules": modules, "optimizer": optimizer, "schedule": schedule},
+            description=f"distill · {checkpoint.stem.lstrip('.')}",
+            validate=(lambda: seq2item_recall(self.vectors(), cases, k=10)) if cases is not None else None,
+            validate_every=config.validate_every,
+            patience=config.patience,
+        )
+
+    @torch.inference_mode()
+    def vectors(self, batch: int = 4096) -> np.ndarray:
+        """[I, d] float32 vectors of the whole catalogue."""
+        self.student.eval()
+        rows = torch.arange(len(self.item_ids)).split(batch)
+        return torch.cat([self.student(*self.features.batch(part)) for part in rows]).numpy()
+
+    def write(self, folder: Path, subject: str) -> None:
+        """Save the model, the sequence head if it has weights, and the catalogue's vectors."""
+        self.student.eval().save_pretrained(folder / subject)
+        if self.config.sequence_head == "transformer":
+            with atomic(folder / f"{subject}_sequence_head.safetensors") as temporary:
+                save_file(self.head.state_dict(), temporary)
+        provenance = {
+            "kind": subject,
+            "geometry": "cosine",
+            "fit": self.of,
+            "seed": self.seed,
+            "prefixes": list(self.student.prefixes),
+        }
+        EmbeddingTable(self.item_ids, self.vectors(), metadata=provenance).write(folder / f"{subject}.parquet")

@@ -1,0 +1,131 @@
+"""One training step: draw, encode each distinct item once, weigh the objectives, update.
+
+Shapes: B pairs, L query length, N distinct items of the batch, d student width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recdistill.distill.config import DistillConfig, Weights
+from recdistill.distill.pairs import InterestPairs
+from recdistill.distill.teachers import Target
+from recdistill.objectives.alignment import alignment
+from recdistill.objectives.infonce import infonce
+from recdistill.objectives.matryoshka import over_prefixes
+from recdistill.objectives.relational import relational
+from recdistill.students import FeatureStore, RecDistillStudent
+from recdistill.training import step_generator
+
+
+class DistillStep:
+    """Callable for :func:`recdistill.training.fit`; holds what a step reads and updates."""
+
+    def __init__(
+        self,
+        *,
+        student: RecDistillStudent,
+        head: nn.Module,
+        projections: nn.ModuleList,
+        features: FeatureStore,
+        pairs: InterestPairs,
+        targets: Sequence[Target],
+        weights: Weights,
+        config: DistillConfig,
+        optimizer: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        seed: int,
+    ) -> None:
+        self.student, self.head, self.projections = student, head, projections
+        self.features, self.pairs, self.targets = features, pairs, targets
+        self.weights, self.config = weights, config
+        self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
+        self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
+
+    def __call__(self, step: int) -> dict[str, float]:
+        """Take one step; returns each objective's value and ``loss``, their weighted sum."""
+        for module in (self.student, self.head):
+            module.train()
+        parts = self._objectives(step_generator(self.seed, step))
+        loss = torch.stack([getattr(self.weights, name) * value for name, value in parts.items()]).sum()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(self._parameters, self.config.clip_norm)
+        self.optimizer.step()
+        self.schedule.step()
+        return {
+            "loss": loss.item(),
+            "gradient_norm": norm.item(),
+            **{name: value.item() for name, value in parts.items()},
+        }
+
+    def _objectives(self, generator: torch.Generator) -> dict[str, Tensor]:
+        config, weights, parts = self.config, self.weights, dict[str, Tensor]()
+        if not (weights.sequence_to_item or weights.relational or weights.alignment):
+            # Content alone: items drawn evenly, since a content student knows nothing of popularity.
+            rows = torch.randint(len(self.pairs.log_q), (config.batch_size,), generator=generator).unique()
+            parts["item_to_item"] = self._item_to_item(self._encode(rows), rows)
+            return parts
+        batch = self.pairs.draw(config.batch_size, generator)
+        present = batch.query >= 0
+        rows, place = torch.unique(torch.cat([batch.target, batch.query[present]]), return_inverse=True)
+        vectors = self._encode(rows)
+        target = place[: len(batch.target)]
+        if weights.sequence_to_item:
+            where = torch.zeros_like(batch.query)
+            where[present] = place[len(batch.target) :]
+            # One gather for queries and targets: F.embedding's backward is much faster than that of indexing.
+            gathered = F.embedding(torch.cat([where, target[:, None]], dim=1), vectors)  # [B, L + 1, d]
+            log_q = config.log_q * self.pairs.log_q[batch.target]
+            own = torch.arange(len(target))
+
+            def sequence_to_item(prefix: Tensor) -> Tensor:
+                query = self.head(prefix[:, :-1], present)
+                return infonce(
+                    query, prefix[:, -1], own, temperature=config.temperature, log_q=log_q, excluded=batch.excluded
+                )
+
+            # The Transformer head has one width; the mean serves every prefix.
+            widths = self.student.prefixes if config.sequence_head == "mean" else (vectors.shape[1],)
+            parts["sequence_to_item"] = over_prefixes(sequence_to_item, gathered, widths)
+        asked = target.unique()
+        for name, weight in (("relational", weights.relational), ("alignment", weights.alignment)):
+            if weight:
+                parts[name] = torch.stack(
+                    [
+                        self._distil(name, vectors[asked], rows[asked], teacher, projection)
+                        for teacher, projection in zip(self.targets, self.projections, strict=True)
+                    ]
+                ).mean()
+        if weights.item_to_item:
+            parts["item_to_item"] = self._item_to_item(vectors[asked], rows[asked])
+        return parts
+
+    def _encode(self, rows: Tensor) -> Tensor:
+        vectors: Tensor = self.student(*self.features.batch(rows))
+        return vectors
+
+    def _distil(self, name: str, vectors: Tensor, rows: Tensor, teacher: Target, projection: nn.Module) -> Tensor:
+        known, confidence = teacher.vectors[rows], teacher.confidence[rows]
+        if name == "alignment":
+            return alignment(projection(vectors), known, weight=confidence)
+        tau = self.config.relational_temperature
+        return over_prefixes(
+            lambda prefix: relational(prefix, known, weight=confidence, temperature=tau, teacher_temperature=tau),
+            vectors,
+            self.student.prefixes,
+        )
+
+    def _item_to_item(self, vectors: Tensor, rows: Tensor) -> Tensor:
+        other = self._encode(rows)  # another draw of modality dropout: another view
+        joined = torch.cat([vectors, other], dim=1).unflatten(1, (2, -1))
+
+        def contrast(views: Tensor) -> Tensor:
+            own = torch.arange(len(views))
+            return infonce(views[:, 0], views[:, 1], own, temperature=self.config.temperature)
+
+        return over_prefixes(contrast, joined, self.student.prefixes)

@@ -1,0 +1,97 @@
+"""Each baseline tuned on the selection fit's validation questions, then refitted on everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from recdistill.evaluation.baselines.ease import Ease
+from recdistill.evaluation.baselines.material import Material
+from recdistill.evaluation.baselines.regression import KernelRidge, Ridge
+from recdistill.evaluation.baselines.simple import popularity, raw_content
+from recdistill.evaluation.baselines.tuning import Chosen, choose
+from recdistill.evaluation.config import Baseline, BaselinesConfig
+from recdistill.evaluation.metrics import recall_at_k
+from recdistill.evaluation.questions import Questions
+from recdistill.evaluation.subjects import Subject, VectorSubject
+
+
+class Skipped(Exception):
+    """Why a baseline cannot be made here; the stage notes it."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A baseline ready to be judged.
+
+    Attributes:
+        final: fitted on training and validation.
+        selection: fitted on training alone, where it is a table of vectors; rankers train on it.
+        chosen: how its settings were found; None where it has none.
+    """
+
+    final: Subject
+    selection: VectorSubject | None = None
+    chosen: Chosen | None = None
+
+
+def make_baseline(
+    name: Baseline, config: BaselinesConfig, *, selection: Material, final: Material, questions: Questions
+) -> Made:
+    """Tune and fit one baseline.
+
+    Args:
+        selection, final: what each fit may learn from.
+        questions: vanilla seq2item over the validation window.
+
+    Raises:
+        Skipped: it cannot be made, with the reason.
+    """
+    if name == "popularity":
+        return Made(popularity(final))
+    if name == "raw_content":
+        return Made(raw_content(final))
+    if name in ("ease", "ease_content"):
+        return _ease(name == "ease_content", config, selection, final, questions)
+    return _regression(name, config, selection, final, questions)
+
+
+def _regression(
+    name: str, config: BaselinesConfig, selection: Material, final: Material, questions: Questions
+) -> Made:
+    if selection.teacher is None or final.teacher is None:
+        raise Skipped(f"no teacher table '{config.teacher}'")
+    made: list[Callable[..., VectorSubject]] = []
+    for material, table in ((selection, selection.teacher), (final, final.teacher)):
+        if name == "ridge":
+            made.append(Ridge(material, table).fit)
+        else:
+            made.append(KernelRidge(material, table, max_points=config.kernel_ridge.max_points).fit)
+    if name == "ridge":
+        ranges = {"l2": config.ridge.l2, "confidence": config.kernel_ridge.confidence}
+    else:
+        of = config.kernel_ridge
+        ranges = {"l2": of.l2, "gamma": of.gamma, "confidence": of.confidence}
+    chosen = choose(ranges, lambda settings: _score(made[0](**settings), questions, config), count=config.trials)
+    return Made(made[1](**chosen.settings), made[0](**chosen.settings), chosen)
+
+
+def _ease(
+    with_content: bool, config: BaselinesConfig, selection: Material, final: Material, questions: Questions
+) -> Made:
+    if len(final.item_ids) > config.ease.max_items:
+        raise Skipped(f"{len(final.item_ids)} items are more than evaluate.baselines.ease.max_items")
+    width = config.ease.content_width if with_content else 0
+    chosen = _tune_ease(config, selection, questions, width=width)
+    return Made(Ease(final, content_width=width).fit(**chosen.settings), chosen=chosen)
+
+
+def _tune_ease(config: BaselinesConfig, selection: Material, questions: Questions, *, width: int) -> Chosen:
+    model = Ease(selection, content_width=width, max_items=config.ease.tuning_items)
+    inside = questions.take(model.present[questions.target])  # the others rank alike, last, in every trial
+    ranges = {"l2": config.ease.l2, "beta": config.ease.beta} if width else {"l2": config.ease.l2}
+    return choose(ranges, lambda settings: _score(model.fit(**settings), inside, config), count=config.trials)
+
+
+def _score(subject: Subject, questions: Questions, config: BaselinesConfig) -> float:
+    return recall_at_k(subject.ranks(questions), k=config.tune_at) if len(questions) else 0.0

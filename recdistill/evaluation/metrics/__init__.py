@@ -1,0 +1,56 @@
+"""Metrics: pure functions that return a float, each with its direction declared here."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from recdistill.evaluation.metrics.ranking import auc, calibration_error, gauc, logloss
+from recdistill.evaluation.metrics.retrieval import mrr, ndcg_at_k, recall_at_k
+from recdistill.evaluation.metrics.structure import (
+    bijective_accuracy,
+    kendall_tau,
+    nmi,
+    overlap_coefficient,
+    topk_overlap,
+)
+
+__all__ = [
+    "DIRECTIONS", "Direction", "auc", "bijective_accuracy", "calibration_error", "direction", "gauc", "kendall_tau",
+    "logloss", "mrr", "ndcg_at_k", "nmi", "overlap_coefficient", "recall_at_k", "topk_overlap",
+]
+
+Direction = Literal["higher", "lower"]
+
+# Which way is better, by the name in metric records without suffixes for cutoff, candidates and difference.
+DIRECTIONS: dict[str, Direction] = {
+    "recall": "higher",
+    "ndcg": "higher",
+    "mrr": "higher",
+    "auc": "higher",
+    "auc_matched": "higher",  # random targets drawn as often as true ones
+    "gauc": "higher",
+    "logloss": "lower",
+    "calibration_error": "lower",
+    "nmi": "higher",
+    "nmi_labels": "higher",
+    "kendall_tau": "higher",
+    "topk_overlap": "higher",
+    "bijective_accuracy": "higher",
+    "overlap_coefficient": "lower",
+    # of the downstream stage's surrogate index
+    "lt7_proxy": "higher",
+    "lt30_proxy": "higher",
+    "r2": "higher",
+}
+
+_SUFFIX = re.compile(r"(_at_(\d+|k))?(_among_cold)?(_delta)?$")
+
+
+def direction(metric: str) -> Direction:
+    """Which way is better, of a metric as records name it, e.g. ``recall_at_25_among_cold``.
+
+    Raises:
+        KeyError: the metric is not classified.
+    """
+    return DIRECTIONS[_SUFFIX.sub("", metric)]

@@ -1,0 +1,228 @@
+"""The ``evaluate`` stage: every subject, every benchmark, one evaluator.
+
+Memory: the logs (about 40 bytes an event), each table of vectors (12·I·d bytes in float32 and float64), 8 bytes per
+excluded (question, item) pair, and for EASE 12·n² bytes for n items at its peak. Nothing is users × items.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from recdistill.contracts.fold import FITS, Fit, Fold
+from recdistill.contracts.tables import EmbeddingTable, write_json, write_table
+from recdistill.evaluation.baselines.material import Material
+from recdistill.evaluation.baselines.tuned import Made, Skipped, make_baseline
+from recdistill.evaluation.benchmarks.catalogue import Catalogue
+from recdistill.evaluation.benchmarks.judge import Judge, judge
+from recdistill.evaluation.benchmarks.pairs import Pairs, content_pairs, copairs, gid_pairs
+from recdistill.evaluation.benchmarks.spaces import Spaces
+from recdistill.evaluation.benchmarks.users import agreement, seq2item
+from recdistill.evaluation.config import Baseline, EvaluateConfig
+from recdistill.evaluation.gains import record_retrieval
+from recdistill.evaluation.questions import Questions
+from recdistill.evaluation.records import Records
+from recdistill.evaluation.subjects import Subject, VectorSubject
+from recdistill.progress import track
+
+RECORDS = "metric_records.parquet"
+SEPARABILITY = "separability.parquet"
+SUMMARY = "evaluate.json"
+
+
+def evaluate(
+    config: EvaluateConfig, *, fold: Fold, items: Path, content: Path, teach: Path, distill: Path, out: Path, seed: int
+) -> None:
+    """Judge students, teachers and baselines on a fold's test window.
+
+    Writes ``out/metric_records.parquet``, ``out/separability.parquet`` (similarities of true and random pairs),
+    ``out/<fit>/{ridge,kernel_ridge}.parquet`` (their vectors) and ``out/evaluate.json`` (counts, seconds, settings
+    chosen for the baselines, what was skipped and why).
+
+    Args:
+        fold: of the split stage.
+        items: the canonical item table (tags and labels are read).
+        content: folder with ``raw_content.parquet``.
+        teach, distill: folders whose ``final/*.parquet`` become subjects under their file names.
+        seed: of draws; the judge's ID space uses another.
+
+    Raises:
+        UserError: a table is missing or broken, or a setting names a field that does not exist.
+    """
+    started = time.monotonic()
+    material = {
+        fit: Material.read(
+            fold, fit, content=content / "raw_content.parquet",
+            teacher=teach / fit / f"{config.baselines.teacher}.parquet", min_positive=config.seq2item.min_positive,
+        )
+        for fit in FITS
+    }
+    final = material["final"]
+    bench = Bench.build(config, fold=fold, items=items, final=final, seed=seed)
+    validation = seq2item(config.seq2item, fold, "selection", seed=seed, cold=~material["selection"].known)
+    records = Records(seed, fold.name)
+    progress = Progress(seconds={"questions": round(time.monotonic() - started, 3)})
+
+    def of_table(path: Path) -> Subject:
+        return VectorSubject.of(path.stem, EmbeddingTable.read(path), final.item_ids)
+
+    def baseline(name: Baseline) -> Subject:
+        made = make_baseline(
+            name, config.baselines, selection=material["selection"], final=final, questions=validation
+        )
+        progress.note(name, made)
+        _write_vectors(made, final.item_ids, out=out, seed=seed)
+        return made.final
+
+    tables = [*sorted((distill / "final").glob("*.parquet")), *sorted((teach / "final").glob("*.parquet"))]
+    with track("evaluate · subjects", len(tables) + len(config.baselines.include)) as advance:
+        for path in tables:
+            progress.judge(path.stem, partial(of_table, path), bench, records)
+            advance(1)
+        for name in config.baselines.include:
+            progress.judge(name, partial(baseline, name), bench, records)
+            advance(1)
+    records.write(out / RECORDS)
+    write_table(_similarities(progress.similarities), out / SEPARABILITY)
+    write_json(
+        {
+            **bench.counts, "seconds": {**progress.seconds, "all": round(time.monotonic() - started, 3)},
+            "baselines": progress.baselines, "skipped": progress.skipped, "values": records.values,
+        },
+        out / SUMMARY,
+    )
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every subject is asked."""
+
+    config: EvaluateConfig
+    retrieval: dict[str, Questions]
+    spaces: Spaces
+    cold: np.ndarray
+    counts: dict[str, Any]
+
+    @classmethod
+    def build(cls, config: EvaluateConfig, *, fold: Fold, items: Path, final: Material, seed: int) -> Bench:
+        cold = ~final.known
+        catalogue = Catalogue.read(items, final.item_ids)
+        referee = judge(
+            config.judge, fold.judge("final"), min_support=config.i2i.min_support,
+            min_positive=config.seq2item.min_positive, seed=seed,
+        )
+        vanilla = seq2item(config.seq2item, fold, "final", seed=seed, cold=cold)
+
+        def filtered() -> Questions:
+            agree = agreement(config.seq2item, catalogue, final.content, seed=seed)
+            return seq2item(config.seq2item, fold, "final", seed=seed, cold=cold, agree=agree)
+
+        makers: dict[str, Callable[[], Questions]] = {
+            "seq2item_vanilla": lambda: vanilla,
+            "seq2item_filtered": filtered,
+            **_of_items(config, catalogue, referee, item_ids=final.item_ids, cold=cold, seed=seed),
+        }
+        retrieval: dict[str, Questions] = {name: makers[name]() for name in config.benchmarks if name in makers}
+        spaces = Spaces.build(
+            config, questions=vanilla, judge=referee, classes=catalogue.classes, item_ids=final.item_ids, cold=cold,
+            seed=seed,
+        )
+        counts = {
+            "items": len(cold), "cold_items": int(cold.sum()), "judged_items": len(referee.items),
+            "users": len(np.unique(vanilla.unit)), "questions": {name: len(asked) for name, asked in retrieval.items()},
+        }
+        return cls(config, retrieval, spaces, cold, counts)
+
+    def ask(self, records: Records, subject: Subject) -> pd.DataFrame:
+        """Record every benchmark; returns the similarities of true and random pairs, for plots."""
+        cutoffs, ndcg_at = self.config.cutoffs, self.config.ndcg_at
+        for benchmark, questions in self.retrieval.items():
+            record_retrieval(records, subject, benchmark, questions, cold=self.cold, cutoffs=cutoffs, ndcg_at=ndcg_at)
+        return self.spaces.record(records, subject)
+
+
+@dataclass
+class Progress:
+    """What happened to each subject, for ``evaluate.json``."""
+
+    seconds: dict[str, float]
+    baselines: dict[str, Any] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    similarities: list[pd.DataFrame] = field(default_factory=list)
+
+    def judge(self, name: str, make: Callable[[], Subject], bench: Bench, records: Records) -> None:
+        begun = time.monotonic()
+        try:
+            subject = make()
+        except Skipped as reason:
+            self.skipped[name] = str(reason)
+            return
+        made = time.monotonic()
+        self.similarities.append(bench.ask(records, subject))
+        self.seconds[f"{name}: fit"] = round(made - begun, 3)
+        self.seconds[f"{name}: judge"] = round(time.monotonic() - made, 3)
+
+    def note(self, name: str, made: Made) -> None:
+        if made.chosen is not None:
+            self.baselines[name] = {
+                "settings": made.chosen.settings, "validation": made.chosen.score,
+                "tried": [{**settings, "validation": score} for settings, score in made.chosen.tried],
+            }
+
+
+def _of_items(
+    config: EvaluateConfig, catalogue: Catalogue, referee: Judge, *, item_ids: pd.Index, cold: np.ndarray, seed: int
+) -> dict[str, Callable[[], Questions]]:
+    """I2i benchmark → its questions, when asked for."""
+    of = config.i2i
+
+    def asked(pairs: Pairs) -> Questions:
+        return Questions.of_pairs(*pairs, item_ids=item_ids, cold=cold)
+
+    def co_consumed(by_lift: bool) -> Questions:
+        return asked(copairs(
+            referee, item_ids, neighbours=of.neighbours, max_queries=of.max_queries, min_together=of.min_together,
+            by_lift=by_lift, seed=seed,
+        ))
+
+    makers: dict[str, Callable[[], Questions]] = {
+        "copair_i2i": lambda: co_consumed(True),
+        "copair_count_i2i": lambda: co_consumed(False),
+        "gid_i2i": lambda: asked(
+            gid_pairs(referee, item_ids, neighbours=of.neighbours, max_queries=of.max_queries, seed=seed)
+        ),
+    }
+    described = catalogue.described()
+    if described is not None:
+        makers["content_i2i"] = lambda: asked(
+            content_pairs(described, item_ids, neighbours=of.neighbours, max_queries=of.max_queries, seed=seed)
+        )
+    return makers
+
+
+def _write_vectors(made: Made, item_ids: pd.Index, *, out: Path, seed: int) -> None:
+    """A baseline that has vectors of both fits leaves them: rankers read them."""
+    if made.selection is None or not isinstance(made.final, VectorSubject):
+        return
+    fits: dict[Fit, VectorSubject] = {"selection": made.selection, "final": made.final}
+    for fit, subject in fits.items():
+        rows = subject.present
+        provenance = {"kind": subject.name, "geometry": "cosine", "fit": fit, "seed": seed}
+        EmbeddingTable(item_ids[rows], subject.vectors[rows], metadata=provenance).write(
+            out / fit / f"{subject.name}.parquet"
+        )
+
+
+def _similarities(frames: list[pd.DataFrame]) -> pa.Table:
+    text = [(name, pa.string()) for name in ("subject", "split", "kind")]
+    schema = pa.schema([*text, ("similarity", pa.float32())])
+    tables = [pa.Table.from_pandas(frame, schema=schema, preserve_index=False) for frame in frames if len(frame)]
+    return pa.concat_tables([schema.empty_table(), *tables])

@@ -1,0 +1,18 @@
+"""Settings of the ``export`` stage."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from recdistill.features.config import MatchConfig, SemanticIdConfig
+from recdistill.settings import Settings
+
+
+class ExportConfig(Settings):
+    """What the exported tables hold."""
+
+    centre: bool = Field(True, description="take the catalogue's mean off the vectors before semantic IDs and cosines")
+    semantic_ids: SemanticIdConfig = SemanticIdConfig()
+    match: MatchConfig = MatchConfig()
+    max_match_rows: int = Field(1_000_000, ge=1, description="newest events of the test window that get match features")
+    mlflow_model: bool = Field(True, description="also write the student as an MLflow model that embeds new items")

@@ -1,0 +1,43 @@
+"""The student as an MLflow model, saved as this very code ("models from code"): no pickle is written or read.
+
+``predict`` takes rows as :mod:`recdistill.export.rows` says and gives, for each, ``embedding`` (list of float32, as
+``RecDistillStudent.encode`` makes it) and ``semantic_id`` (by the exported codebooks). ``AutoModel`` knows the student
+because importing anything of recdistill registers it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.models import set_model
+from mlflow.pyfunc.model import PythonModel
+from transformers import AutoModel
+
+from recdistill.export.rows import items_of
+from recdistill.features.semantic_ids import Codebooks
+
+STUDENT = "student"
+CODEBOOKS = "codebooks"
+
+
+class StudentModel(PythonModel):
+    """Embeds items that it has never seen."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the student's folder and the codebooks from the model's artifacts."""
+        self.student = AutoModel.from_pretrained(Path(context.artifacts[STUDENT])).eval()
+        self.codebooks = Codebooks.load(Path(context.artifacts[CODEBOOKS]))
+
+    def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
+        """One row of ``embedding`` and ``semantic_id`` for each input row, in its order."""
+        vectors = self.student.encode(items_of(model_input))
+        codes = self.codebooks.encode(vectors)
+        return pd.DataFrame({
+            "embedding": list(vectors),
+            "semantic_id": ["-".join(map(str, row)) for row in codes.tolist()],
+        })
+
+
+set_model(StudentModel())

@@ -1,0 +1,153 @@
+"""The ``export`` stage: one student's vectors, codes, match features and the student itself.
+
+Memory: 12 · I · d bytes for the vectors, 100 bytes an event of the log, 60 bytes a match row.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from recdistill.contracts import names
+from recdistill.contracts.fold import Fold
+from recdistill.contracts.tables import EmbeddingTable, read_table, write_json, write_table
+from recdistill.errors import UserError
+from recdistill.export.config import ExportConfig
+from recdistill.features.match import COLUMNS, MatchFeatures
+from recdistill.features.semantic_ids import fit_codebooks, quality, to_items_table, to_table
+from recdistill.features.space import Space, to_unit
+
+CODEBOOKS = "semantic_id_codebooks.safetensors"
+MANIFEST = "export.json"
+
+
+def export(config: ExportConfig, *, data: Path, fold: Fold, distill: Path, out: Path, seed: int) -> None:
+    """Write the final student's products into ``out``.
+
+    ``item_embeddings.parquet`` (whole catalogue) · ``semantic_ids.parquet`` and ``sid_items.parquet`` (ID → items),
+    with the codebooks that code new items · ``match_features.parquet`` (the test window's events against each user's
+    history strictly before) · ``student/`` (``AutoModel.from_pretrained`` after ``import recdistill``) ·
+    ``mlflow_model/`` (pyfunc) · ``export.json`` (provenance, widths, counts, sha256 of every file).
+
+    Args:
+        data: folder with the canonical ``items`` table.
+        distill: folder with ``final/student.parquet`` and ``final/student/``.
+
+    Raises:
+        UserError: the student or its table is missing, or the table does not cover the catalogue.
+    """
+    table = EmbeddingTable.read(distill / "final" / "student.parquet")
+    item_ids = _catalogue(data / "items.parquet", table, distill / "final" / "student.parquet")
+    vectors, _ = table.align(item_ids)
+    if table.metadata.get("geometry") == "cosine":
+        vectors = to_unit(vectors, mean=np.zeros(vectors.shape[1], dtype=np.float32))  # as the student encodes
+    rows = table.ids.get_indexer(item_ids)
+    support, confidence = (None if part is None else part[rows] for part in (table.support, table.confidence))
+    provenance = {**table.metadata, "fold": fold.name, "seed": seed, "fit": "final", "centred": config.centre}
+    EmbeddingTable(item_ids, vectors, support, confidence, provenance).write(out / "item_embeddings.parquet")
+
+    mean = Space.of(table, item_ids, centre=config.centre).mean
+    books = fit_codebooks(item_ids, vectors, mean=mean, sizes=config.semantic_ids.sizes, seed=seed)
+    codes = books.encode(vectors)
+    about = quality(codes, sizes=books.sizes)
+    coded = {**provenance, "sizes": list(books.sizes), "quality": about}
+    books.save(out / CODEBOOKS)
+    write_table(to_table(item_ids, codes), out / "semantic_ids.parquet", metadata=coded)
+    write_table(to_items_table(item_ids, codes), out / "sid_items.parquet", metadata=coded)
+
+    matched = _match(config, fold, Space.of(table, fold.item_ids(), centre=config.centre))
+    write_table(matched, out / "match_features.parquet", metadata={**provenance, **config.match.model_dump()})
+    _copy_folder(distill / "final" / "student", out / "student")
+    if config.mlflow_model:
+        _save_mlflow(out, items=data / "items.parquet")
+    write_json(
+        {
+            "recdistill": importlib.metadata.version("recdistill"),
+            "provenance": provenance,
+            "items": len(item_ids),
+            "width": vectors.shape[1],
+            "semantic_ids": {"sizes": list(books.sizes), **about},
+            "match_rows": len(matched),
+            "match_columns": list(COLUMNS),
+            "sha256": _hashes(out),
+        },
+        out / MANIFEST,
+    )
+
+
+def _catalogue(items: Path, table: EmbeddingTable, path: Path) -> pd.Index:
+    item_ids = pd.Index(read_table(items, columns=[names.ITEM_ID])[names.ITEM_ID].to_pandas())
+    missing = item_ids[table.ids.get_indexer(item_ids) < 0]
+    if len(missing):
+        raise UserError(
+            f"{path}: {len(missing)} of the catalogue's {len(item_ids)} items have no vector, "
+            f"e.g. {missing[:3].tolist()}",
+            remedy="run distill again: the catalogue has changed since",
+        )
+    return item_ids
+
+
+def _match(config: ExportConfig, fold: Fold, space: Space) -> pa.Table:
+    history, window = fold.history("final"), fold.targets("final")
+    if len(window) > config.max_match_rows:
+        newest = np.argsort(-window.time, kind="stable")[: config.max_match_rows]
+        window = window.take(np.sort(newest))
+    positive = history.positive(config.match.min_behaviours)
+    match = MatchFeatures(
+        space, user=history.user[positive], item=history.item[positive], time=history.time[positive],
+        users=len(history.user_ids), last=config.match.last, top_k=config.match.top_k,
+        half_life_days=config.match.half_life_days,
+    )
+    user = history.user_ids.get_indexer(window.user_ids)[window.user]
+    values = match(user, window.item, window.time)
+    columns: dict[str, Any] = {
+        names.USER_ID: pa.array(window.user_ids[window.user]),
+        names.ITEM_ID: pa.array(window.item_ids[window.item]),
+        names.TIMESTAMP: pa.array(window.time, pa.timestamp("us", "UTC")),
+    }
+    columns |= {name: pa.array(values[:, at], pa.float32()) for at, name in enumerate(COLUMNS)}
+    return pa.table(columns)
+
+
+def _copy_folder(source: Path, target: Path) -> None:
+    if not source.is_dir():
+        raise UserError(f"{source}: no such folder", remedy="run the distill stage first")
+    with _staged(target) as staged:
+        shutil.copytree(source, staged)
+
+
+def _save_mlflow(out: Path, *, items: Path) -> None:
+    # mlflow takes seconds to import; commands that export nothing must not pay for it.
+    from recdistill.export.mlflow_save import save_model
+
+    with _staged(out / "mlflow_model") as staged:
+        save_model(staged, student=out / "student", codebooks=out / CODEBOOKS, items=items)
+
+
+@contextmanager
+def _staged(target: Path) -> Iterator[Path]:
+    """Yield a folder's path to create; move it to ``target`` once it is whole."""
+    staged = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(staged, ignore_errors=True)  # of a run that was killed
+    yield staged
+    shutil.rmtree(target, ignore_errors=True)
+    staged.rename(target)
+
+
+def _hashes(out: Path) -> dict[str, str]:
+    files = sorted(path for path in out.rglob("*") if path.is_file() and path.name != MANIFEST)
+    found = {}
+    for path in files:
+        if not any(part.startswith((".", "_")) for part in path.relative_to(out).parts):
+            with path.open("rb") as stream:
+                found[path.relative_to(out).as_posix()] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found

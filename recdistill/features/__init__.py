@@ -1,0 +1,1 @@
+"""What rankers and the export both make of an embedding table: semantic IDs and match features."""

@@ -1,0 +1,124 @@
+"""Feature groups: what the ranker gets beyond the base from each embedding table.
+
+Shapes: n rows, I items, d width, L levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from recdistill.contracts.log import Log
+from recdistill.contracts.tables import EmbeddingTable
+from recdistill.features.match import COLUMNS, MatchFeatures
+from recdistill.features.semantic_ids import fit_codebooks, prefixes
+from recdistill.features.space import Space, principal_directions
+from recdistill.rankers.config import Group, RankConfig
+from recdistill.rankers.rows import Rows
+
+# Tables a run may have been made without: a group that needs one is left out, and rank.json says so.
+OPTIONAL = frozenset({"kernel_ridge", "id_teacher"})
+
+
+@dataclass(frozen=True)
+class TableFeatures:
+    """What one table gives a ranker; a part that the settings leave out is empty.
+
+    Attributes:
+        dense: for each set of rows, [n, c] float32, NaN where unknown.
+        blocks: widths of the blocks of columns that share a scale, summing to c.
+        sparse: for each semantic-ID level, [I] int64 prefix number of every item, -1 without a vector.
+    """
+
+    dense: tuple[np.ndarray, ...]
+    blocks: tuple[int, ...]
+    sparse: tuple[np.ndarray, ...]
+
+
+def tables_of(group: Group) -> tuple[str, ...]:
+    """Names of the tables a group is made of."""
+    return () if group == "none" else tuple(group.split("+"))
+
+
+def read_tables(paths: Mapping[str, Path], *, item_ids: pd.Index, seed: int) -> dict[str, EmbeddingTable]:
+    """Read the tables that exist, and make ``random``: normal vectors as wide as the student's, for the same items.
+
+    Args:
+        paths: of raw_content, kernel_ridge, id_teacher and student.
+
+    Raises:
+        UserError: the student's or the raw content's table is missing, or a table is not one.
+    """
+    tables = {
+        name: EmbeddingTable.read(path) for name, path in paths.items() if name not in OPTIONAL or path.exists()
+    }
+    student = tables["student"]
+    noise = np.random.default_rng(seed).standard_normal((len(item_ids), student.vectors.shape[1]), dtype=np.float32)
+    known = student.ids.get_indexer(item_ids) >= 0
+    tables["random"] = EmbeddingTable(item_ids[known], noise[known], metadata={"kind": "random"})
+    return tables
+
+
+def table_features(
+    config: RankConfig, table: EmbeddingTable, *, history: Log, row_sets: tuple[Rows, ...], seed: int
+) -> TableFeatures:
+    """Match features, semantic IDs and principal components of one table.
+
+    Codebooks and components are fitted on the table's items, never on labels.
+
+    Memory: 8 · I · d bytes beside the table, plus 4 · n · (5 + components) bytes of features.
+    """
+    space = Space.of(table, history.item_ids, centre=config.centre)
+    dense: list[list[np.ndarray]] = [[] for _ in row_sets]
+    blocks: list[int] = []
+    if "match" in config.features:
+        positive = history.positive(config.match.min_behaviours)
+        match = MatchFeatures(
+            space, user=history.user[positive], item=history.item[positive], time=history.time[positive],
+            users=len(history.user_ids), last=config.match.last, top_k=config.match.top_k,
+            half_life_days=config.match.half_life_days,
+        )
+        for parts, rows in zip(dense, row_sets, strict=True):
+            similar = match(rows.user, rows.item, rows.time)
+            similar[:, -1] = np.log1p(similar[:, -1])
+            parts.append(similar)
+        blocks += [1] * len(COLUMNS)
+    if "embedding" in config.features:
+        components = _components(space, width=config.embedding_width)
+        for parts, rows in zip(dense, row_sets, strict=True):
+            parts.append(components[rows.item])
+        blocks.append(components.shape[1])
+    sparse: tuple[np.ndarray, ...] = ()
+    if "semantic_ids" in config.features:
+        sparse = _levels(table, space, history.item_ids, sizes=config.semantic_ids.sizes, seed=seed)
+    empty = [np.zeros((len(rows), 0), dtype=np.float32) for rows in row_sets]
+    columns = tuple(np.hstack(parts or [none]) for parts, none in zip(dense, empty, strict=True))
+    return TableFeatures(columns, tuple(blocks), sparse)
+
+
+def _components(space: Space, *, width: int) -> np.ndarray:
+    """[I, k] float32 principal components of the unit vectors, NaN without a vector."""
+    known = space.vectors[space.present]
+    directions = principal_directions(known, width=width)
+    components = np.full((len(space.vectors), directions.shape[1]), np.nan, dtype=np.float32)
+    components[space.present] = (known - known.mean(axis=0)) @ directions
+    return components
+
+
+def _levels(
+    table: EmbeddingTable, space: Space, item_ids: pd.Index, *, sizes: tuple[int, ...], seed: int
+) -> tuple[np.ndarray, ...]:
+    known = item_ids[space.present]
+    vectors, _ = table.align(known)
+    books = fit_codebooks(known, vectors, mean=space.mean, sizes=sizes, seed=seed)
+    numbers = prefixes(books.encode(vectors), sizes=books.sizes)
+    levels = []
+    for at in range(numbers.shape[1]):
+        level = np.full(len(item_ids), -1, dtype=np.int64)
+        level[space.present] = np.unique(numbers[:, at], return_inverse=True)[1]
+        levels.append(level)
+    return tuple(levels)

@@ -1,0 +1,179 @@
+"""AUC, GAUC and log loss of rankers, resampled by user.
+
+Shapes: n rows, U users, S scorers, R draws.
+
+A user's rows depend on each other, so a draw of the bootstrap takes whole users (with replacement); all scorers see
+the same draws, which makes the intervals of their differences paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+_BLOCK = 1 << 21
+
+
+def auc(label: np.ndarray, score: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+    """Chance that a positive row scores above a negative one, ties counting half.
+
+    Args:
+        label: [n] bool.
+        score: [n].
+        weight: [..., n] row weights (one area for each leading index), None: all 1.
+
+    Returns:
+        [...] float64; NaN where the weighted rows lack a class.
+    """
+    if weight is None:
+        weight = np.ones(len(label))
+    order = np.argsort(score, kind="stable")
+    ordered = score[order]
+    start = np.searchsorted(ordered, ordered, side="left")  # first row of each tie
+    stop = np.searchsorted(ordered, ordered, side="right")
+    positive = label[order]
+    weight = weight[..., order]
+    negatives = np.zeros((*weight.shape[:-1], len(label) + 1))
+    np.cumsum(np.where(positive, 0, weight), axis=-1, out=negatives[..., 1:])
+    rows = np.flatnonzero(positive)
+    below = negatives[..., start[rows]] + negatives[..., stop[rows]]
+    area = 0.5 * (weight[..., rows] * below).sum(axis=-1)
+    total = weight[..., rows].sum(axis=-1) * negatives[..., -1]
+    return np.divide(area, total, out=np.full(area.shape, np.nan), where=total > 0)
+
+
+def user_auc(user: np.ndarray, label: np.ndarray, score: np.ndarray, *, users: int) -> tuple[np.ndarray, np.ndarray]:
+    """AUC within each user.
+
+    Returns:
+        [U] float64, NaN for a user without both classes, and [U] int64 rows of each user.
+    """
+    order = np.lexsort((score, user))
+    sorted_user, sorted_score = user[order].astype(np.int64), score[order]
+    # A row's rank among its user's rows is its place less the user's first place; ties share their mean rank.
+    new = np.concatenate([[True], (sorted_user[1:] != sorted_user[:-1]) | (sorted_score[1:] != sorted_score[:-1])])
+    first = np.flatnonzero(new)
+    size = np.diff(np.append(first, len(order)))
+    place = np.repeat(first + (size + 1) / 2, size)
+    rows = np.bincount(user, minlength=users)
+    begin = np.concatenate([[0], np.cumsum(rows)[:-1]])
+    rank = place - begin[sorted_user]
+    positive = label[order]
+    positives = np.bincount(user, weights=label, minlength=users)
+    rank_sum = np.bincount(sorted_user[positive], weights=rank[positive], minlength=users)
+    pairs = positives * (rows - positives)
+    area = np.divide(
+        rank_sum - positives * (positives + 1) / 2, pairs, out=np.full(users, np.nan), where=pairs > 0
+    )
+    return area, rows
+
+
+def log_loss(label: np.ndarray, logit: np.ndarray) -> np.ndarray:
+    """[n] −log likelihood of each row's label under its logit."""
+    return np.logaddexp(0.0, np.where(label, -logit, logit))
+
+
+@dataclass(frozen=True)
+class Decomposable:
+    """A metric that is a ratio of sums over users: value = Σ total / Σ count."""
+
+    total: np.ndarray  # [U] float64
+    count: np.ndarray  # [U] float64, zero for a user who does not take part
+
+    def value(self) -> float:
+        return float(self.total.sum() / self.count.sum()) if self.count.sum() > 0 else np.nan
+
+
+def gauc(user: np.ndarray, label: np.ndarray, score: np.ndarray, *, users: int, by_rows: bool) -> Decomposable:
+    """Mean of the users' own AUCs (Zhu et al., arXiv 1706.06978, section 6.3), weighted by rows or all alike.
+
+    Users without both classes are left out.
+    """
+    area, rows = user_auc(user, label, score, users=users)
+    count = np.where(np.isnan(area), 0.0, rows if by_rows else 1.0)
+    return Decomposable(np.nan_to_num(area) * count, count)
+
+
+def mean_log_loss(user: np.ndarray, label: np.ndarray, logit: np.ndarray, *, users: int) -> Decomposable:
+    """Log loss as a mean over rows."""
+    total = np.bincount(user, weights=log_loss(label, logit), minlength=users)
+    return Decomposable(total, np.bincount(user, minlength=users).astype(np.float64))
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """Bootstrap values of the scorers on one set of rows: metric → [S, R] float64."""
+
+    auc: np.ndarray
+    gauc: np.ndarray
+    logloss: np.ndarray
+
+
+def bootstrap(
+    user: np.ndarray,
+    label: np.ndarray,
+    scores: np.ndarray,
+    *,
+    gaucs: list[Decomposable],
+    losses: list[Decomposable],
+    draws: int,
+    seed: int,
+) -> Resampled:
+    """Resample users ``draws`` times and measure every scorer on each draw.
+
+    Memory: 80 MiB, plus 100 · n bytes; time O(S · R · n).
+
+    Args:
+        user: [n] int.
+        scores: [S, n].
+        gaucs, losses: of the S scorers, over the same users.
+    """
+    users = len(gaucs[0].total)
+    taking_part = np.flatnonzero(np.bincount(user, minlength=users))
+    values = {name: np.empty((len(scores), draws)) for name in ("auc", "gauc", "logloss")}
+    block = max(_BLOCK // max(len(user), users), 1)
+    for start, weight in _draws(len(taking_part), draws=draws, block=block, seed=seed):
+        full = np.zeros((len(weight), users), dtype=np.float32)
+        full[:, taking_part] = weight
+        stop = start + len(weight)
+        for at in range(len(scores)):
+            values["auc"][at, start:stop] = auc(label, scores[at], full[:, user])
+            for name, parts in (("gauc", gaucs[at]), ("logloss", losses[at])):
+                count = full @ parts.count
+                values[name][at, start:stop] = np.divide(
+                    full @ parts.total, count, out=np.full(len(weight), np.nan), where=count > 0
+                )
+    return Resampled(**values)
+
+
+def interval(values: np.ndarray) -> tuple[float, float] | None:
+    """Middle 95 % of bootstrap values; None if a draw was undefined too often (above one in ten) to say."""
+    known = values[np.isfinite(values)]
+    if len(known) < 0.9 * len(values):
+        return None
+    low, high = np.quantile(known, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def resample_ratio(total: np.ndarray, count: np.ndarray, *, draws: int, seed: int) -> np.ndarray:
+    """[R] bootstrap values of Σ total / Σ count over the units (users) where either is not zero; NaN for 0 / 0."""
+    members = np.flatnonzero((count != 0) | (total != 0))
+    above, below = total[members], count[members]
+    values = np.full(draws, np.nan)
+    for start, weight in _draws(len(members), draws=draws, block=max(_BLOCK // max(len(members), 1), 1), seed=seed):
+        bottom = weight @ below
+        np.divide(weight @ above, bottom, out=values[start : start + len(weight)], where=bottom > 0)
+    return values
+
+
+def _draws(units: int, *, draws: int, block: int, seed: int) -> Iterator[tuple[int, np.ndarray]]:
+    """(first draw, [r, units] how often each unit is drawn); a draw's numbers do not depend on the block."""
+    for start in range(0, draws, block):
+        stop = min(start + block, draws)
+        weight = np.empty((stop - start, units), dtype=np.float32)
+        for at in range(start, stop):
+            rng = np.random.default_rng((seed, at))
+            weight[at - start] = np.bincount(rng.integers(units, size=units), minlength=units)
+        yield start, weight

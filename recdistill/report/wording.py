@@ -1,0 +1,134 @@
+"""How subjects, benchmarks, metrics and numbers are worded for a reader."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+
+from recdistill.evaluation.metrics import direction
+
+SUBJECTS = {
+    "student": "Student",
+    "content_student": "Content-only student",
+    "raw_content": "Raw content, centred",
+    "ridge": "Ridge",
+    "kernel_ridge": "Kernel ridge",
+    "ease": "EASE",
+    "ease_content": "EASE + content kernel",
+    "id_teacher": "ID teacher",
+    "sequence_teacher": "Sequence teacher",
+    "popularity": "Popularity",
+}
+GROUPS = {
+    "none": "No added features",
+    "random": "Random vectors",
+    "raw_content": "Raw content",
+    "kernel_ridge": "Kernel ridge",
+    "id_teacher": "ID teacher",
+    "student": "Student",
+    "raw_content+student": "Raw content + student",
+}
+BENCHMARKS = {
+    "seq2item_vanilla": "Next item (vanilla seq2item)",
+    "seq2item_filtered": "Next item within the interest (filtered seq2item)",
+    "gid_i2i": "Items near in a judge's ID space (Gid-i2i)",
+    "copair_i2i": "Items consumed together, by lift (Copair-i2i)",
+    "copair_count_i2i": "Items consumed together, by count (measures popularity)",
+    "content_i2i": "Items of like labels (content-i2i)",
+    "bijective": "Bijective alignment",
+    "ranking_consistency": "Ranking consistency with the judge",
+    "clustering": "Clustering consistency",
+    "separability": "True against random pairs",
+    "ranker": "Downstream ranker",
+    "lt": "Lifetime proxies",
+}
+SPLITS = {"all": "all items", "warm": "warm items", "cold": "cold items"}
+PERSPECTIVES = {
+    "content_single_peak": "Content, single peak",
+    "content_multi_peak": "Content, multi-peak",
+    "collaborative_single_peak": "Collaborative, single peak",
+    "collaborative_multi_peak": "Collaborative, multi-peak",
+}
+
+_METRICS = {
+    "auc": "AUC",
+    "auc_matched": "AUC, popularity-matched",
+    "gauc": "GAUC",
+    "logloss": "Log loss",
+    "nmi": "NMI with the judge",
+    "nmi_labels": "NMI with labels",
+    "kendall_tau": "Kendall's τ",
+    "bijective_accuracy": "Bijective accuracy",
+    "overlap_coefficient": "Overlap",
+    "lt7_proxy": "LT7 proxy",
+    "lt30_proxy": "LT30 proxy",
+    "r2": "R² of the surrogate",
+    "calibration_error": "Calibration error",
+}
+_AT = re.compile(r"(?P<name>recall|ndcg|mrr|topk_overlap)_at_(?P<k>\d+)(?P<cold>_among_cold)?$")
+_SHORT = {"recall": "R", "ndcg": "NDCG", "mrr": "MRR", "topk_overlap": "Top-k overlap"}
+_PERCENT = ("recall", "ndcg", "mrr", "topk_overlap", "bijective_accuracy", "overlap_coefficient")
+_MINUS = "−"
+
+
+def metric_label(metric: str) -> str:
+    """``recall_at_25_among_cold`` → ``R@25 among cold``."""
+    if found := _AT.match(metric):
+        return f"{_SHORT[found['name']]}@{found['k']}" + (" among cold" if found["cold"] else "")
+    if metric.endswith("_delta"):
+        return f"Δ {metric_label(metric.removesuffix('_delta'))}"
+    return _METRICS.get(metric, plain(metric))
+
+
+def is_percent(metric: str) -> bool:
+    """Whether a metric is a share that reads best in per cent."""
+    return metric.startswith(_PERCENT)
+
+
+def number(metric: str, value: float, *, signed: bool = False) -> str:
+    """A figure as it is shown: shares in per cent with two decimals, others with four (``lt…`` with three)."""
+    if not math.isfinite(value):
+        return "–"
+    if is_percent(metric):
+        text = f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
+    else:
+        digits = 3 if metric.startswith("lt") else 4
+        text = f"{value:+.{digits}f}" if signed else f"{value:.{digits}f}"
+    return text.replace("-", _MINUS)
+
+
+def interval(metric: str, low: float | None, high: float | None, *, signed: bool = False) -> str:
+    """``8.90 – 9.91``, or nothing where no interval is known."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"{number(metric, low, signed=signed)} … {number(metric, high, signed=signed)}"
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether a smaller figure is the better one; a metric that evaluation does not classify counts upwards."""
+    try:
+        return direction(metric) == "lower"
+    except KeyError:
+        return False
+
+
+def subject_label(subject: str) -> str:
+    """A subject's name for readers; one we do not know keeps its own."""
+    return SUBJECTS.get(subject, plain(subject))
+
+
+def in_order(names: Iterable[str], known: Iterable[str]) -> list[str]:
+    """``names`` in the order of ``known``, the unknown ones behind, by name."""
+    order = {name: at for at, name in enumerate(known)}
+    return sorted(names, key=lambda name: (order.get(name, len(order)), name))
+
+
+def plain(name: str) -> str:
+    """``some_name`` → ``some name``."""
+    return name.replace("_", " ")
+
+
+def count(value: float) -> str:
+    """A count with thousands separated by thin spaces."""
+    return f"{value:,.0f}".replace(",", "\u202f")

@@ -1,0 +1,1 @@
+"""Full-ranking retrieval: what is asked (cases) and where the answer stands (ranks). Below every stage."""

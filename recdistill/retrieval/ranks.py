@@ -1,0 +1,313 @@
+"""Where the target stands among all items, without keeping users × items.
+
+Scores are computed exactly: vectors are rounded to a grid on which float64 sums of products have no rounding error
+(relative precision 2^-20 or better up to 4,096 dimensions, about that of float32). So equal vectors tie exactly, and
+neither the block size, nor the order of rows, nor the machine's matmul kernel can change a rank.
+
+Shapes: C cases, Q queries, I items, d width, E excluded (case, item) pairs, L query length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from recdistill.retrieval.cases import Cases
+
+_MANTISSA_BITS = 53
+_TILE_ROWS, _TILE_COLUMNS = 512, 1024  # a tile stays in the cores' caches between its passes
+_PAIRS = 8_192
+
+
+def mean_query(vectors: Tensor, query: Tensor) -> Tensor:
+    """Mean vector of each query's items.
+
+    Args:
+        vectors: [I, d] item vectors.
+        query: [C, L] item rows, -1 = padding.
+
+    Returns:
+        [C, d]; zero where a query has no item.
+    """
+    total = torch.zeros(len(query), vectors.shape[1], dtype=vectors.dtype)
+    for rows in query.unbind(1):  # position by position: memory C × d, and one order of summation for every block size
+        total += vectors[rows.clamp(min=0)] * (rows >= 0).unsqueeze(1)
+    return total / (query >= 0).sum(dim=1, keepdim=True).clamp(min=1)
+
+
+def target_ranks(
+    queries: Tensor,
+    items: Tensor,
+    targets: Tensor,
+    *,
+    asker: Tensor | None = None,
+    exclude_offsets: Tensor | None = None,
+    exclude_items: Tensor | None = None,
+    candidates: Tensor | None = None,
+    present: Tensor | None = None,
+    block: int = 2048,
+) -> Tensor:
+    """1-based rank of each target by dot product: 1 + #greater + #equal others / 2 (mean rank on ties).
+
+    Memory: 8·(Q + I)·d + 16·512·1024 bytes, and 24·d·8,192 bytes for excluded pairs.
+
+    Args:
+        queries: [Q, d] finite.
+        items: [I, d] finite.
+        targets: [C] item rows.
+        asker: [C] query that asks for each target, ascending; None = each query for one target (Q = C). Targets of
+            one query share its scores.
+        exclude_offsets: [C + 1] case c excludes ``exclude_items[exclude_offsets[c]:exclude_offsets[c + 1]]``.
+        exclude_items: [E] item rows, unique in a case; a target that excludes itself still takes part.
+        candidates: [I] bool: the items ranked, None = all. A target takes part even if it is none.
+        present: [I] bool: items that have a vector, None = all. The others stand below them, tied among themselves.
+        block: queries at once; it cannot change the result.
+
+    Returns:
+        [C] float64 ranks, multiples of 1/2.
+
+    Raises:
+        ValueError: shapes do not fit, or a value is not finite.
+    """
+    asker = torch.arange(len(queries)) if asker is None else asker
+    if items.shape[1] != queries.shape[1] or len(targets) != len(asker):
+        raise ValueError(f"queries {tuple(queries.shape)}, items {tuple(items.shape)}, targets {tuple(targets.shape)}")
+    field = _Field(targets, candidates, present, catalogue=len(items))
+    left, right = _grids(queries, items)
+    own = _products(left, asker, right, targets)
+    tiles = [right[columns].T.contiguous() for columns in torch.nonzero(field.scored).squeeze(1).split(_TILE_COLUMNS)]
+    step = min(block, _TILE_ROWS)
+    memory = torch.empty(step * _TILE_COLUMNS, dtype=torch.float64)  # fresh pages for every tile cost more than the sums
+    for start in range(0, len(left), step):
+        rows = left[start : start + step]
+        cases = _cases_of(asker, start, start + len(rows))
+        for tile in tiles:
+            scores = memory[: len(rows) * tile.shape[1]].view(len(rows), tile.shape[1])
+            torch.mm(rows, tile, out=scores)
+            _count(scores, asker[cases] - start, own[cases], field.lead[cases], weights=None)
+    if exclude_offsets is not None and exclude_items is not None:
+        cases_of = _owners(exclude_offsets)
+        for case, item in zip(cases_of.split(_PAIRS), exclude_items.long().split(_PAIRS), strict=True):
+            field.exclude(case, item, _products(left, asker[case], right, item) - own[case])
+    return field.ranks()
+
+
+def ranks_of_scores(
+    score: Callable[[slice], Tensor],
+    targets: Tensor,
+    *,
+    asker: Tensor,
+    catalogue: int,
+    exclude_offsets: Tensor | None = None,
+    exclude_items: Tensor | None = None,
+    candidates: Tensor | None = None,
+    present: Tensor | None = None,
+    block: int = 256,
+) -> Tensor:
+    """:func:`target_ranks` for a model that gives scores and not vectors, e.g. EASE.
+
+    Memory: 8·block·I bytes beside what ``score`` takes.
+
+    Args:
+        score: gives the queries of a slice their finite scores of all items, [block, I] float32, its own to change.
+        catalogue: I.
+
+    Returns:
+        [C] float64 ranks; independent of ``block`` as far as ``score`` is.
+    """
+    field = _Field(targets, candidates, present, catalogue=catalogue)
+    weights = field.scored.float()
+    offsets = torch.zeros(len(targets) + 1, dtype=torch.long) if exclude_offsets is None else exclude_offsets
+    members = torch.zeros(0, dtype=torch.long) if exclude_items is None else exclude_items.long()
+    cases_of = _owners(offsets)
+    for start in range(0, int(asker[-1]) + 1 if len(asker) else 0, block):
+        cases = _cases_of(asker, start, start + block)
+        rows = asker[cases] - start
+        scores = score(slice(start, start + block))
+        own = scores[rows, targets[cases]]
+        pairs = slice(int(offsets[cases.start]), int(offsets[cases.stop]))
+        case, item = cases_of[pairs], members[pairs]
+        difference = scores[rows[case - cases.start], item] - own[case - cases.start]
+        _count(scores, rows, own, field.lead[cases], weights=weights)
+        field.exclude(case, item, difference)
+    return field.ranks()
+
+
+def _count(scores: Tensor, rows: Tensor, own: Tensor, lead: Tensor, *, weights: Tensor | None) -> None:
+    """Add to each case's ``lead`` the items above less those below its target; ``scores`` is used up.
+
+    Args:
+        scores: [B, M].
+        rows: [c] row of scores of each case, ascending.
+        own: [c] the target's score.
+        lead: [c] float64.
+        weights: [M] 0 for items that do not count, None = all count.
+    """
+    place = torch.arange(len(rows)) - torch.searchsorted(rows, rows)  # a row's first case, its second, …
+    for at in range(int(place.max()) + 1 if len(rows) else 0):
+        chosen = torch.nonzero(place == at).squeeze(1)
+        above = scores if len(chosen) == len(rows) == len(scores) else scores[rows[chosen]]
+        above.sub_(own[chosen].unsqueeze(1)).sign_()
+        lead[chosen] += above.sum(dim=1) if weights is None else (above @ weights.to(above.dtype)).double()
+
+
+class _Field:
+    """Who competes with each target.
+
+    Attributes:
+        scored: [I] bool: candidates that can be scored.
+        lead: [C] float64 how many of them stand above less how many below the target.
+        others: [C] float64 how many they are, without the target.
+    """
+
+    def __init__(self, targets: Tensor, candidates: Tensor | None, present: Tensor | None, *, catalogue: int) -> None:
+        every = torch.ones(catalogue, dtype=torch.bool)
+        self._targets = targets
+        self._candidates = every if candidates is None else candidates
+        self._present = every if present is None else present
+        self.scored = self._candidates & self._present
+        absent = self._candidates & ~self._present
+        self.lead = torch.zeros(len(targets), dtype=torch.float64)
+        self.others = self.scored.sum() - self.scored[targets].double()
+        self._absent_others = absent.sum() - absent[targets].double()
+
+    def exclude(self, case: Tensor, item: Tensor, difference: Tensor) -> None:
+        """Take excluded items out, given their score less the target's."""
+        rival = self._candidates[item] & (item != self._targets[case])
+        here = rival & self._present[item]
+        self.lead.index_add_(0, case, -(difference.sign() * here).double())
+        self.others.index_add_(0, case, -here.double())
+        self._absent_others.index_add_(0, case, -(rival & ~here).double())
+
+    def ranks(self) -> Tensor:
+        lead = torch.where(self._present[self._targets], self.lead - self._absent_others, self.others)
+        return 1 + (self.others + self._absent_others + lead) / 2
+
+
+def _grids(queries: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
+    """The vectors as float64 whole numbers so small that sums of products, and their differences, are exact.
+
+    Each query is scaled by itself (which cannot change its ranking), all items together.
+    """
+    if not (torch.isfinite(queries).all() and torch.isfinite(items).all()):
+        raise ValueError("vectors must be finite")
+    spare = 1 + math.ceil(math.log2(max(items.shape[1], 2)))  # a difference of two sums of d products
+    item_bits = (_MANTISSA_BITS - spare) // 2
+    query_bits = _MANTISSA_BITS - spare - item_bits
+    left, right = queries.double(), items.double()
+    left = left / _or_one(left.abs().amax(dim=1, keepdim=True))
+    right = right / _or_one(right.abs().max()) if right.numel() else right
+    return (left * 2.0**query_bits).round_(), (right * 2.0**item_bits).round_()
+
+
+def _or_one(scale: Tensor) -> Tensor:
+    return torch.where(scale > 0, scale, torch.ones_like(scale))
+
+
+def _products(left: Tensor, left_rows: Tensor, right: Tensor, right_rows: Tensor) -> Tensor:
+    parts = zip(left_rows.split(_PAIRS), right_rows.split(_PAIRS), strict=True)
+    return torch.cat([(left[one] * right[other]).sum(dim=1) for one, other in parts])
+
+
+def _owners(offsets: Tensor) -> Tensor:
+    return torch.repeat_interleave(torch.arange(len(offsets) - 1), offsets[1:] - offsets[:-1])
+
+
+def _cases_of(asker: Tensor, start: int, stop: int) -> slice:
+    low, high = torch.searchsorted(asker, torch.tensor([start, stop])).tolist()
+    return slice(low, high)
+
+
+def case_ranks(
+    vectors: np.ndarray,
+    cases: Cases,
+    *,
+    cosine: bool = True,
+    candidates: np.ndarray | None = None,
+    present: np.ndarray | None = None,
+) -> np.ndarray:
+    """Ranks of the cases' targets by the mean vector of their query items.
+
+    Args:
+        vectors: [I, d] in the order of ``cases.item_ids``.
+        cosine: score by cosine (queries are means of normalised vectors), else by dot product.
+        candidates, present: [I] bool, as in :func:`target_ranks`.
+
+    Returns:
+        [C] float64.
+    """
+    matrix = torch.from_numpy(np.ascontiguousarray(vectors)).double()
+    matrix = normalize(matrix, dim=1) if cosine else matrix
+    queries = mean_query(matrix, torch.from_numpy(cases.query))
+    return target_ranks(
+        queries,
+        matrix,
+        torch.from_numpy(cases.target),
+        exclude_offsets=torch.from_numpy(cases.exclude_offsets),
+        exclude_items=torch.from_numpy(cases.exclude_items),
+        candidates=None if candidates is None else torch.from_numpy(candidates),
+        present=None if present is None else torch.from_numpy(present),
+    ).numpy()
+
+
+def seq2item_recall(vectors: np.ndarray, cases: Cases, *, k: int = 10, cosine: bool = True) -> float:
+    """Share of cases whose target stands among the first ``k`` (NaN without cases)."""
+    return float(np.mean(case_ranks(vectors, cases, cosine=cosine) <= k)) if len(cases) else math.nan
+
+
+def seq2item_ndcg(vectors: np.ndarray, cases: Cases, *, k: int = 10, cosine: bool = True) -> float:
+    """Mean of 1 / log2(1 + rank) where rank ≤ ``k``, else 0: NDCG with one target a case (NaN without cases)."""
+    if not len(cases):
+        return math.nan
+    ranks = case_ranks(vectors, cases, cosine=cosine)
+    return float(np.mean(np.where(ranks <= k, 1 / np.log2(1 + ranks), 0.0)))
+
+
+def topk(
+    queries: Tensor,
+    items: Tensor,
+    *,
+    k: int,
+    own: Tensor | None = None,
+    candidates: Tensor | None = None,
+    block: int = 1024,
+) -> tuple[Tensor, Tensor]:
+    """The ``k`` nearest items of each query by dot product, best first; equal scores in the items' order.
+
+    Memory: 8·block·I bytes.
+
+    Args:
+        queries: [C, d] finite.
+        items: [I, d] finite.
+        k: at most the number of candidates.
+        own: [C] item row of the query itself, which is left out.
+        candidates: [I] bool: the items searched, None = all.
+
+    Returns:
+        [C, k] int64 item rows and [C, k] float64 scores; row -1 and score -inf where too few items are left.
+    """
+    scored = torch.arange(len(items)) if candidates is None else torch.nonzero(candidates).squeeze(1)
+    matrix = items[scored].double().T.contiguous()
+    place = torch.full((len(items),), -1, dtype=torch.long)
+    place[scored] = torch.arange(len(scored))
+    depth = min(k, len(scored))
+    found = torch.full((len(queries), k), -1, dtype=torch.long)
+    best = torch.full((len(queries), k), -math.inf, dtype=torch.float64)
+    for start in range(0, len(queries), block):
+        scores = torch.mm(queries[start : start + block].double(), matrix)
+        if own is not None:
+            self_place = place[own[start : start + block]]
+            inside = torch.nonzero(self_place >= 0).squeeze(1)
+            scores[inside, self_place[inside]] = -math.inf
+        values, columns = scores.topk(depth, dim=1)
+        columns, by_column = columns.sort(dim=1)
+        values, by_value = values.gather(1, by_column).sort(dim=1, descending=True, stable=True)
+        columns = columns.gather(1, by_value)
+        best[start : start + block, :depth] = values
+        found[start : start + block, :depth] = torch.where(values > -math.inf, scored[columns], -1)
+    return found, best

@@ -1,0 +1,128 @@
+"""Settings of the ``encode`` stage and of the student: the ``encoders`` and ``student`` sections of a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from recdistill.settings import Settings
+
+Modality = Literal["audio", "image", "text", "structured"]
+# In the order in which a student reads them (METHOD 2: audio, vision, text; ours: structured fields behind).
+MODALITIES: tuple[Modality, ...] = ("audio", "image", "text", "structured")
+PACKAGED = "packaged:"
+
+
+class TextEncoderConfig(Settings):
+    """The text tower, and the words themselves beside it."""
+
+    name: str = Field(
+        "packaged:minilm", description="packaged:minilm, or a Hugging Face name or folder of a text model"
+    )
+    max_tokens: int = Field(256, ge=8, description="longer texts are cut; the model's own limit applies too")
+    lexical: int = Field(
+        128, ge=0, le=1024, description="width of the TF-IDF-SVD of the words, beside the tower's; 0 leaves it out"
+    )
+
+
+class ImageEncoderConfig(Settings):
+    """The vision tower."""
+
+    name: str = Field(
+        "packaged:efficientnet-lite0",
+        description="packaged:efficientnet-lite0, or a Hugging Face name or folder (CLIP, SigLIP, ViT …)",
+    )
+    pixels: int = Field(
+        160,
+        ge=32,
+        le=512,
+        multiple_of=32,
+        description="side of the packaged tower's input; others have their own processor",
+    )
+    tokens: Literal["pooled", "patches"] = Field("pooled", description="one vector a frame, or every patch's")
+    frames: int = Field(4, ge=1, description="at most so many frames an item, evenly spaced among those it has")
+    width: int | None = Field(256, ge=1, description="principal components kept; null keeps the tower's own width")
+    max_megapixels: float = Field(64.0, gt=0, description="larger pictures count as unreadable")
+
+
+class AudioEncoderConfig(Settings):
+    """The audio tower: 10 s pieces, their mean."""
+
+    name: str = Field(
+        "packaged:logmel",
+        description="packaged:logmel (fixed statistics), or a Hugging Face name or folder (CLAP, AST …)",
+    )
+    width: int | None = Field(128, ge=1, description="principal components kept; null keeps the tower's own width")
+    clips: int = Field(4, ge=1, description="at most so many clips an item, evenly spaced among those it has")
+    max_seconds: float = Field(900.0, gt=0, description="longer clips count as unreadable")
+
+
+class StructuredConfig(Settings):
+    """Tags and numbers as one token: fields of few values as they are, the others hashed and reduced, numbers in soft bins."""
+
+    width: int = Field(128, ge=1, le=1024, description="width of the TF-IDF-SVD of hashed (field, value)")
+    direct_values: int = Field(
+        64, ge=0, description="a tag field with at most so many values is a multi-hot of its own"
+    )
+    number_bins: int = Field(8, ge=0, description="soft bins of a number, at its quantiles; 0 leaves the number alone")
+
+
+class EncodersConfig(Settings):
+    """What of an item's content is looked at, by what. A modality set to null is left out."""
+
+    text: TextEncoderConfig | None = TextEncoderConfig()
+    image: ImageEncoderConfig | None = ImageEncoderConfig()
+    audio: AudioEncoderConfig | None = AudioEncoderConfig()
+    structured: StructuredConfig | None = StructuredConfig()
+    buckets_log2: int = Field(
+        15, ge=8, le=20, description="words and (field, value) are hashed into 2^this buckets each"
+    )
+    fit_items: int = Field(
+        200_000, ge=2, description="the TF-IDF-SVDs are fitted on at most so many items, drawn evenly"
+    )
+    max_media_mb: float = Field(64.0, gt=0, description="larger files count as unreadable")
+    cache: Path | None = Field(
+        None, description="folder of cached features; default RECDISTILL_CACHE, else ~/.cache/recdistill"
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> EncodersConfig:
+        if not (self.text or self.image or self.audio or self.structured):
+            raise ValueError("all modalities are null: nothing of an item would be seen")
+        return self
+
+
+class StudentConfig(Settings):
+    """The student's shape."""
+
+    kind: Literal["linear", "fusion"] = Field(
+        "linear", description="one linear map, or perceiver + bidirectional Transformer"
+    )
+    dim: int = Field(128, ge=2, description="width of the item vectors")
+    prefixes: tuple[int, ...] = Field(
+        (32, 64),
+        description="narrower widths that are trained to serve as well (Matryoshka); those not below dim are left out",
+    )
+    modalities: tuple[Modality, ...] | None = Field(
+        None, min_length=1, description="which to read; null reads all that were encoded"
+    )
+    modality_dropout: float = Field(
+        0.2, ge=0, lt=1, description="chance that a present modality is hidden in training; one always stays"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="of the features, and within the fusion")
+    width: int = Field(256, ge=8, description="fusion: width of its tokens")
+    depth: int = Field(2, ge=1, description="fusion: Transformer blocks")
+    heads: int = Field(4, ge=1, description="fusion: attention heads")
+    queries: int = Field(16, ge=1, description="fusion: the perceiver's learned queries")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> StudentConfig:
+        if self.width % self.heads:
+            raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
+        if any(prefix < 1 for prefix in self.prefixes):
+            raise ValueError("prefixes must be positive")
+        if self.modalities is not None and len(set(self.modalities)) != len(self.modalities):
+            raise ValueError("modalities repeat")
+        return self

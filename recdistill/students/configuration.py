@@ -1,0 +1,33 @@
+"""The student's configuration in the ecosystem's form (``config.json`` of a model folder)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+MODEL_TYPE = "recdistill-student"
+
+
+class RecDistillStudentConfig(PreTrainedConfig):
+    """All that is needed to build the student, its featurizer's shapes and its towers' names included.
+
+    Attributes:
+        kind, dim, prefixes, modality_dropout, feature_dropout, fusion_*: as in :class:`recdistill.students.StudentConfig`.
+        modalities: those the student reads, in its order.
+        featurizer: the ``spec`` of :class:`recdistill.students.featurizer.featurizer.Featurizer`.
+    """
+
+    model_type = MODEL_TYPE
+
+    kind: str = "linear"
+    dim: int = 128
+    prefixes: list[int] | None = None
+    modalities: list[str] | None = None
+    modality_dropout: float = 0.0
+    feature_dropout: float = 0.0
+    fusion_width: int = 256
+    fusion_depth: int = 2
+    fusion_heads: int = 4
+    fusion_queries: int = 16
+    featurizer: dict[str, Any] | None = None

@@ -1,0 +1,75 @@
+"""From settings to untrained teachers; behind this line nothing knows the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from torch import Tensor
+
+from recdistill.teachers.config import IdTeacherConfig, SequenceTeacherConfig
+from recdistill.teachers.id_teacher import IdTeacher
+from recdistill.teachers.positives import Positives
+from recdistill.teachers.sequence_teacher import SequenceTeacher
+from recdistill.training import Stateful
+
+
+class Teacher(Protocol):
+    """A model that is trained step by step and has a vector for each vocabulary item."""
+
+    @property
+    def state(self) -> Mapping[str, Stateful]: ...
+    def step(self, step: int) -> Mapping[str, float]: ...
+    def vectors(self) -> Tensor: ...
+
+
+def build_id_teacher(config: IdTeacherConfig, positives: Positives, *, seed: int) -> IdTeacher:
+    """The ID teacher with its tables' initial values."""
+    return IdTeacher(
+        positives,
+        dim=config.dim,
+        geometry=config.geometry,
+        temperature=config.temperature,
+        user_form=config.user_form,
+        loss=config.loss,
+        full_softmax=len(positives.item_ids) <= config.full_softmax_up_to,
+        negatives=config.negatives,
+        negatives_power=config.negatives_power,
+        logq=config.logq,
+        history=config.history,
+        behaviour_weight=config.behaviour_weight,
+        user_power=config.user_power,
+        dropout=config.dropout,
+        batch=config.batch,
+        learning_rate=config.learning_rate,
+        init_scale=config.init_scale,
+        l2=config.l2,
+        seed=seed,
+    )
+
+
+def build_sequence_teacher(config: SequenceTeacherConfig, positives: Positives, *, seed: int) -> SequenceTeacher:
+    """The sequence teacher with its initial values."""
+    return SequenceTeacher(
+        positives,
+        dim=config.dim,
+        geometry=config.geometry,
+        temperature=config.temperature,
+        length=config.length,
+        layers=config.layers,
+        heads=config.heads,
+        full_softmax=len(positives.item_ids) <= config.full_softmax_up_to,
+        negatives=config.negatives,
+        negatives_power=config.negatives_power,
+        logq=config.logq,
+        pooled_weight=config.pooled_weight,
+        user_power=config.user_power,
+        dropout=config.dropout,
+        batch=config.batch,
+        learning_rate=config.learning_rate,
+        init_scale=config.init_scale,
+        l2=config.l2,
+        dense_learning_rate=config.dense_learning_rate,
+        weight_decay=config.weight_decay,
+        seed=seed,
+    )

@@ -1,0 +1,117 @@
+"""Settings of the teach stage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from recdistill.settings import Settings
+
+Geometry = Literal["cosine", "dot"]
+
+ID_TEACHER = "id_teacher"
+SEQUENCE_TEACHER = "sequence_teacher"
+
+
+class _TrainedTeacher(Settings):
+    dim: int = Field(64, ge=4, multiple_of=4, description="width of the vectors")
+    geometry: Geometry = Field(
+        "cosine", description="how two vectors compare; a dot product keeps popularity in the vectors' lengths"
+    )
+    temperature: float = Field(0.1, gt=0, description="divides cosines before the softmax (cosine geometry only)")
+    full_softmax_up_to: int = Field(
+        20_000, ge=0, description="items in the vocabulary up to which every item is a candidate; above, sampled ones"
+    )
+    negatives: int = Field(1_024, ge=1, description="items sampled a step, shared by the batch (sampled softmax)")
+    negatives_power: float = Field(
+        0.75, ge=0, le=1, description="negatives are drawn in proportion to support to this power (0: uniform)"
+    )
+    logq: float = Field(
+        1.0, ge=0, le=1, description="strength of the logQ correction: 1 leaves popularity in the vectors, 0 takes it out"
+    )
+    dropout: float = Field(0.3, ge=0, lt=1)
+    batch: int = Field(128, ge=1, description="users a step")
+    user_power: float = Field(
+        1.0, ge=0, le=1, description="users are drawn in proportion to their positives to this power (0: alike)"
+    )
+    learning_rate: float = Field(0.1, gt=0, description="of the tables' row-wise Adagrad")
+    init_scale: float = Field(0.05, gt=0, description="standard deviation of the tables' initial values")
+    l2: float = Field(0.0, ge=0, description="weight decay of the table rows that a step touches")
+    steps: int = Field(3_000, ge=1, description="most steps")
+    validate_every: int = Field(25, ge=1, description="steps between validations")
+    patience: int = Field(6, ge=0, description="stop after so many validations without a better one (0: never)")
+
+
+class IdTeacherConfig(_TrainedTeacher):
+    """Item vectors by id from users' sets of positives (order plays no part)."""
+
+    loss: Literal["softmax", "bpr"] = Field("softmax", description="softmax over candidates, or pairwise BPR")
+    user_form: Literal["history", "table"] = Field(
+        "history",
+        description="a user is the mean of some of their items' vectors (as retrieval will ask), or a row of a user table",
+    )
+    history: int = Field(10, ge=1, description="most items in a user's mean while training (user_form history)")
+    behaviour_weight: float = Field(
+        0.0, ge=0, description="a target with b positive behaviours weighs 1 + this × (b − 1)"
+    )
+
+
+class SequenceTeacherConfig(_TrainedTeacher):
+    """A causal Transformer over users' positives in time order (SASRec), item table shared by input and output."""
+
+    full_softmax_up_to: int = Field(2_000, ge=0, description="as above; each position of each user scores all candidates")
+    negatives: int = Field(512, ge=1, description="items sampled a step, shared by the batch (sampled softmax)")
+    user_power: float = Field(0.5, ge=0, le=1, description="users are drawn in proportion to their positives to this power")
+    length: int = Field(50, ge=1, description="items of a user that the model sees at once")
+    layers: int = Field(2, ge=1)
+    heads: int = Field(2, ge=1)
+    pooled_weight: float = Field(
+        0.5, ge=0, description="weight of predicting from the mean of the items so far; makes the table useful by itself"
+    )
+    dense_learning_rate: float = Field(1e-3, gt=0, description="of the Transformer's AdamW")
+    weight_decay: float = Field(0.01, ge=0, description="of the Transformer's AdamW")
+    select_by: Literal["state", "mean"] = Field(
+        "state", description="validate by the Transformer's state, or by the mean of the query's vectors"
+    )
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
+        return self
+
+
+class ExternalTeacherConfig(Settings):
+    """A table ``item_id → vector`` made elsewhere, for instance by a production recommender."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="the teacher's name, and its table's")
+    path: Path = Field(description="Parquet: item_id, embedding (float32 lists of one width), optional support, confidence")
+    geometry: Geometry = Field("cosine", description="how its vectors compare")
+
+    @field_validator("name")
+    @classmethod
+    def _free(cls, name: str) -> str:
+        if name in (ID_TEACHER, SEQUENCE_TEACHER):
+            raise ValueError(f"'{name}' is the name of a trained teacher")
+        return name
+
+
+class TeachersConfig(Settings):
+    """Which teachers there are, and what counts as a positive for all of them."""
+
+    id: IdTeacherConfig | None = Field(default_factory=IdTeacherConfig, description="null: none")
+    sequence: SequenceTeacherConfig | None = Field(default_factory=SequenceTeacherConfig, description="null: none")
+    external: list[ExternalTeacherConfig] = Field(default_factory=list)
+    min_behaviours: int = Field(1, ge=1, description="positive behaviours that make an event a training positive")
+    last: int = Field(1_000, ge=2, description="latest distinct positives of a user that are trained on")
+    confidence_prior: float = Field(5.0, ge=0, description="confidence of a vector behind which n positives stand: n / (n + this)")
+    validation_cases: int = Field(4_000, ge=1, description="most questions asked at a validation, drawn at random")
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        names = [table.name for table in self.external]
+        if len(set(names)) < len(names):
+            raise ValueError(f"external teachers share a name: {sorted(names)}")
+        return self

@@ -1,0 +1,64 @@
+"""Teachers brought from elsewhere: any Parquet table ``item_id → vector``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from recdistill.contracts.tables import EmbeddingTable
+from recdistill.errors import UserError
+
+
+@dataclass(frozen=True)
+class External:
+    """An external table cut to what a fit may know.
+
+    Attributes:
+        table: rows of known items.
+        unknown: ids that the catalogue does not have; dropped.
+        withheld: ids of items that are cold in this fit; dropped, or no figure for cold items would be one.
+    """
+
+    table: EmbeddingTable
+    unknown: int
+    withheld: int
+
+
+def read_external(
+    path: Path, *, name: str, geometry: Literal["cosine", "dot"], catalogue: pd.Index, cold: pd.Index
+) -> External:
+    """Read and check a table against the catalogue.
+
+    Args:
+        catalogue: ids that there are.
+        cold: ids that this fit must not know.
+
+    Raises:
+        UserError: the table breaks its contract (see :meth:`EmbeddingTable.read`), or no id of it is in the catalogue.
+    """
+    table = EmbeddingTable.read(path)
+    known = table.ids.isin(catalogue)
+    if not known.any():
+        raise UserError(
+            f"{path}: column 'item_id' has no id in common with the catalogue "
+            f"({table.ids.dtype}, e.g. {table.ids[:3].tolist()}; the catalogue: {catalogue.dtype}, "
+            f"e.g. {catalogue[:3].tolist()})",
+            remedy=f"write teacher '{name}' with the ids, and the id type, of the items table",
+        )
+    allowed = known & ~table.ids.isin(cold)
+    if not allowed.any():
+        raise UserError(
+            f"{path}: teacher '{name}' knows only items that this fold holds out",
+            remedy="export the vectors of items with interactions in the training window",
+        )
+    kept = EmbeddingTable(
+        ids=table.ids[allowed],
+        vectors=table.vectors[allowed],
+        support=None if table.support is None else table.support[allowed],
+        confidence=None if table.confidence is None else table.confidence[allowed],
+        metadata={"kind": "external", "geometry": geometry, "dim": table.vectors.shape[1]},
+    )
+    return External(kept, int((~known).sum()), int((known & ~allowed).sum()))

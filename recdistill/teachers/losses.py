@@ -1,0 +1,53 @@
+"""Losses of scores: tensors in, a scalar out.
+
+Shapes: T targets, B users, M negatives shared by the batch.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+# Finite, so that a row whose every negative is masked has loss 0 and gradient 0, not NaN.
+MASKED = -1e9
+
+
+def candidate_bias(prior: Tensor, log_expected: Tensor | None) -> Tensor:
+    """What to add to the candidates' scores.
+
+    A sampled candidate is lowered by the log of its expected number in the sample (logQ correction; Yi et al.,
+    RecSys 2019, §3): the sum of exponentials over the sample then estimates the sum over all items.
+
+    Args:
+        prior: [M] share of popularity that the scores do not have to learn.
+        log_expected: [M] log of each candidate's expected count; None where the candidates are all items.
+    """
+    return prior if log_expected is None else prior - log_expected
+
+
+def softmax_loss(targets: Tensor, user: Tensor, negatives: Tensor, *, weight: Tensor) -> Tensor:
+    """-log of each target's softmax share against its user's negatives.
+
+    Args:
+        targets: [T] scores of the targets.
+        user: [T] row of ``negatives`` that each target competes with.
+        negatives: [B, M] scores with :func:`candidate_bias`, :data:`MASKED` where a candidate is no negative.
+        weight: [T] the weighted mean over targets is the loss.
+    """
+    rest = torch.logsumexp(negatives, dim=1)
+    return _mean(softplus(rest[user] - targets), weight)
+
+
+def bpr_loss(targets: Tensor, user: Tensor, negatives: Tensor, *, column: Tensor, weight: Tensor) -> Tensor:
+    """-log σ(target - one negative) (Rendle et al., UAI 2009, §4).
+
+    Args:
+        targets, user, negatives, weight: as in :func:`softmax_loss`; a masked negative gives no loss.
+        column: [T] which negative each target is compared with.
+    """
+    return _mean(softplus(negatives[user, column] - targets), weight)
+
+
+def _mean(loss: Tensor, weight: Tensor) -> Tensor:
+    return (loss * weight).sum() / weight.sum().clamp(min=torch.finfo(weight.dtype).tiny)

@@ -1,0 +1,175 @@
+"""The sequence teacher: what a user takes next, from what they took before, in order.
+
+SASRec with one item table for input and output. Beside the Transformer's state, the plain mean of the items so
+far predicts the next item too (``pooled_weight``): the exported table then means something without the
+Transformer, which distillation and mining never see.
+
+Shapes: V vocabulary items, d width, B users of a batch, L positions, P real (not padded) positions, M candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from recdistill.teachers.losses import MASKED, candidate_bias, softmax_loss
+from recdistill.teachers.positives import NegativeSampler, Positives, UserSampler
+from recdistill.teachers.tables import IdTable
+from recdistill.teachers.transformer import CausalTransformer, running_mean
+from recdistill.training import Stateful, step_generator
+
+
+@dataclass(frozen=True)
+class _Batch:
+    seen: Tensor  # [B, L] items, padded with item 0 behind
+    following: Tensor  # [B, L] the item after each
+    real: Tensor  # [B, L] bool
+
+
+class SequenceTeacher:
+    """Table, Transformer and one training step.
+
+    Memory: 4·V·(d + 1) bytes, 16 a Transformer parameter, and about 12·P·M a step, M = V under full softmax.
+
+    Args:
+        full_softmax: every item is a candidate; else ``negatives`` sampled ones, with logQ correction.
+        logq: 1 leaves the popularity of items in the vectors, 0 takes it out.
+        pooled_weight: of the running mean's loss.
+        seed: of initial values and of every step's draw.
+    """
+
+    def __init__(
+        self,
+        positives: Positives,
+        *,
+        dim: int,
+        geometry: Literal["cosine", "dot"],
+        temperature: float,
+        length: int,
+        layers: int,
+        heads: int,
+        full_softmax: bool,
+        negatives: int,
+        negatives_power: float,
+        logq: float,
+        pooled_weight: float,
+        user_power: float,
+        dropout: float,
+        batch: int,
+        learning_rate: float,
+        init_scale: float,
+        l2: float,
+        dense_learning_rate: float,
+        weight_decay: float,
+        seed: int,
+    ) -> None:
+        self._positives = positives
+        self._cosine, self._temperature = geometry == "cosine", temperature
+        self._full, self._negatives, self._pooled_weight = full_softmax, negatives, pooled_weight
+        self._length, self._batch, self._seed = length, batch, seed
+        self._users = UserSampler(positives.counts, power=user_power)
+        self._sampler = NegativeSampler(positives.support, power=negatives_power)
+        shares = (positives.support.float() + 1) / (positives.support.float() + 1).sum()
+        self._prior = (1 - logq) * shares.log()
+        self._items = IdTable(
+            len(positives.item_ids), dim=dim, seed=seed, scale=init_scale, learning_rate=learning_rate, l2=l2
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._model = CausalTransformer(dim=dim, length=length, layers=layers, heads=heads, dropout=dropout)
+        self._optimizer = torch.optim.AdamW(
+            self._model.parameters(), lr=dense_learning_rate, weight_decay=weight_decay
+        )
+
+    @property
+    def state(self) -> Mapping[str, Stateful]:
+        """Everything that a step changes."""
+        return {"items": self._items, "model": self._model, "optimizer": self._optimizer}
+
+    def vectors(self) -> Tensor:
+        """[V, d] item vectors; of length 1 in cosine geometry."""
+        return self._compared(self._items.weight).clone()
+
+    def user_states(self, items: Tensor, *, block: int = 512) -> Tensor:
+        """The state behind each sequence's last item; its product with :meth:`vectors` ranks the next item.
+
+        Args:
+            items: [B, L] vocabulary rows, oldest first, padded with -1 behind, L at most ``length``.
+
+        Returns:
+            [B, d]; zero where a sequence is empty.
+        """
+        vectors = self.vectors()
+        self._model.eval()
+        parts = []
+        with torch.no_grad():
+            for rows in items.split(block):
+                counts = (rows >= 0).sum(1)
+                states = self._compared(self._model(vectors[rows.clamp(min=0)]))
+                last = states[torch.arange(len(rows)), (counts - 1).clamp(min=0)]
+                parts.append(last * (counts > 0).unsqueeze(1))
+        self._model.train()
+        return torch.cat(parts)
+
+    def step(self, step: int) -> dict[str, float]:
+        """Draw the step's batch, and update the table and the Transformer."""
+        generator = step_generator(self._seed, step)
+        batch = self._draw(generator)
+        size = batch.seen.numel()
+        if self._full:
+            candidates, log_expected = torch.arange(len(self._positives.item_ids)), None
+            vectors = self._compared(self._items.lookup(candidates))
+            seen, following, others = batch.seen, batch.following, vectors
+        else:
+            candidates, log_expected = self._sampler.draw(self._negatives, generator)
+            every = torch.cat([batch.seen.flatten(), batch.following.flatten(), candidates])
+            needed, place = torch.unique(every, return_inverse=True)
+            vectors = self._compared(self._items.lookup(needed))
+            seen, following = place[:size].view_as(batch.seen), place[size : 2 * size].view_as(batch.seen)
+            others = vectors[place[2 * size :]]
+        target = batch.following[batch.real]  # [P]
+        goal = vectors[following[batch.real]]
+        bias = candidate_bias(self._prior[candidates], log_expected)
+        hit = target.unsqueeze(1) == candidates  # a candidate that is the target itself
+
+        def loss_of(states: Tensor) -> Tensor:
+            states = self._compared(states[batch.real])
+            states = states / self._temperature if self._cosine else states
+            return softmax_loss(
+                (states * goal).sum(1) + self._prior[target],
+                torch.arange(len(states)),
+                torch.addmm(bias, states, others.T).masked_fill(hit, MASKED),
+                weight=torch.ones(len(states)),
+            )
+
+        inputs = vectors[seen]  # [B, L, d]
+        parts = {"state_loss": loss_of(self._model(inputs))}
+        loss = parts["state_loss"]
+        if self._pooled_weight:
+            parts["pooled_loss"] = loss_of(running_mean(inputs))
+            loss = loss + self._pooled_weight * parts["pooled_loss"]
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+        return {name: float(value.detach()) for name, value in {"loss": loss, **parts}.items()}
+
+    def _draw(self, generator: torch.Generator) -> _Batch:
+        """A window of each drawn user's positives, at a random place if there are more than fit."""
+        users = self._users.draw(self._batch, generator)
+        steps = self._positives.counts[users] - 1
+        spare = (steps - self._length).clamp(min=0)
+        offset = (torch.rand(self._batch, generator=generator, dtype=torch.float64) * (spare + 1)).long()
+        length = steps.clamp(max=self._length)
+        place = torch.arange(int(length.max()))
+        real = place < length.unsqueeze(1)
+        row = torch.where(real, (self._positives.starts[users] + offset).unsqueeze(1) + place, 0)
+        following = self._positives.item[(row + 1).clamp(max=len(self._positives.item) - 1)]
+        return _Batch(torch.where(real, self._positives.item[row], 0), torch.where(real, following, 0), real)
+
+    def _compared(self, vectors: Tensor) -> Tensor:
+        return normalize(vectors, dim=-1) if self._cosine else vectors

@@ -1,0 +1,63 @@
+"""A causal Transformer over item vectors (SASRec, Kang and McAuley, ICDM 2018, §III; pre-norm).
+
+Shapes: B sequences, L positions, d width, H heads.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import dropout, gelu, scaled_dot_product_attention
+
+
+class CausalBlock(nn.Module):
+    """Self-attention to earlier positions and the own one, then a feed-forward layer."""
+
+    def __init__(self, *, dim: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self._heads, self._dropout = heads, dropout
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention_in = nn.Linear(dim, 3 * dim)
+        self.attention_out = nn.Linear(dim, dim)
+        self.forward_norm = nn.LayerNorm(dim)
+        self.forward_in = nn.Linear(dim, 2 * dim)
+        self.forward_out = nn.Linear(2 * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, L, d] → [B, L, d]"""
+        size, length, dim = x.shape
+        parts = self.attention_in(self.attention_norm(x)).view(size, length, 3, self._heads, dim // self._heads)
+        query, key, value = parts.permute(2, 0, 3, 1, 4)  # each [B, H, L, d / H]
+        # No dropout of attention weights: on a CPU it gives up the fused kernel and takes a fifth of the step.
+        attended = scaled_dot_product_attention(query, key, value, is_causal=True)
+        merged = attended.transpose(1, 2).reshape(size, length, dim)
+        x = x + dropout(self.attention_out(merged), self._dropout, self.training)
+        hidden = gelu(self.forward_in(self.forward_norm(x)))
+        return x + dropout(self.forward_out(hidden), self._dropout, self.training)
+
+
+class CausalTransformer(nn.Module):
+    """Item vectors in time order → at each position, the state from which the next item is predicted.
+
+    Sequences begin at position 0 and are padded behind: a padded position is never seen by an earlier one.
+    """
+
+    def __init__(self, *, dim: int, length: int, layers: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self._dropout = dropout
+        self.positions = nn.Parameter(torch.randn(length, dim) * 0.02)
+        self.blocks = nn.ModuleList(CausalBlock(dim=dim, heads=heads, dropout=dropout) for _ in range(layers))
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, L, d] with L at most ``length`` → [B, L, d]"""
+        x = dropout(x + self.positions[: x.shape[1]], self._dropout, self.training)
+        for block in self.blocks:
+            x = block(x)
+        states: Tensor = self.norm(x)
+        return states
+
+
+def running_mean(x: Tensor) -> Tensor:
+    """[B, L, d] → [B, L, d]: the mean of the positions up to and with each."""
+    return x.cumsum(1) / torch.arange(1, x.shape[1] + 1, device=x.device).unsqueeze(1)

@@ -1,0 +1,105 @@
+"""Tables on disk and logs in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from recdistill.contracts.log import Log
+from recdistill.contracts.tables import EmbeddingTable, atomic, read_metadata, write_table
+from recdistill.errors import UserError
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path):
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("ids", [pd.Index(["b", "a", "c"]), pd.Index([3, 1, 2])])
+def test_an_embedding_table_comes_back_as_it_was(tmp_path, ids):
+    table = EmbeddingTable(
+        ids,
+        np.arange(6, dtype=np.float32).reshape(3, 2),
+        np.array([1, 2, 3]),
+        np.array([0.5, 0, 1], np.float32),
+        {"geometry": "dot"},
+    )
+    table.write(tmp_path / "t.parquet")
+    found = EmbeddingTable.read(tmp_path / "t.parquet")
+    assert found.ids.tolist() == ids.tolist() and found.metadata == {"geometry": "dot"} == read_metadata(
+        tmp_path / "t.parquet"
+    )
+    assert np.array_equal(found.vectors, table.vectors) and np.array_equal(found.support, table.support)
+    vectors, present = found.align(
+        pd.Index([ids[2], ids[0]]).append(pd.Index(["new"] if isinstance(ids[0], str) else [99]))
+    )
+    assert vectors.tolist() == [[4, 5], [0, 1], [0, 0]] and present.tolist() == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"item_id": ["a"]}, "'embedding' is missing"),
+        ({"item_id": ["a", "a"], "embedding": [[1.0], [2.0]]}, "repeats"),
+        ({"item_id": ["a", "b"], "embedding": [[1.0], [2.0, 3.0]]}, "several widths"),
+        (
+            {"item_id": ["a", "b"], "embedding": [[1.0], [float("nan")]]},
+            r"NaN or infinite values in 1 of 2 rows, first item ids \['b'\]",
+        ),
+        ({"item_id": ["a"], "embedding": [1.0]}, "not a list"),
+        ({"item_id": ["a", "b"], "embedding": [[1.0], None]}, "several widths"),
+        ({"item_id": ["a", "b"], "embedding": [[1.0, 2.0], [None, 1.0]]}, "NaN"),
+        ({"item_id": pa.array([], pa.string()), "embedding": pa.array([], pa.list_(pa.float32()))}, "no rows"),
+    ],
+)
+def test_a_bad_embedding_table_is_refused(tmp_path, columns, message):
+    write_table(pa.table(columns), tmp_path / "t.parquet")
+    with pytest.raises(UserError, match=message):
+        EmbeddingTable.read(tmp_path / "t.parquet")
+
+
+def test_fixed_size_lists_with_a_missing_row_are_refused(tmp_path):
+    column = pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), 2))
+    write_table(pa.table({"item_id": ["a", "b"], "embedding": column}), tmp_path / "t.parquet")
+    with pytest.raises(UserError):
+        EmbeddingTable.read(tmp_path / "t.parquet")
+
+
+def write_events(path, rows):
+    frame = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp", "behaviours"])
+    frame["timestamp"] = pd.to_datetime(frame["timestamp"], unit="s", utc=True)
+    write_table(frame, path)
+
+
+def test_a_log_is_sorted_and_keeps_the_files_order_on_ties(tmp_path):
+    write_events(
+        tmp_path / "a.parquet", [("u2", "x", 5, ["like"]), ("u1", "y", 9, []), ("u1", "z", 3, ["like", "share"])]
+    )
+    write_events(tmp_path / "b.parquet", [("u2", "w", 5, ["share"]), ("u2", "y", 1, ["like"])])
+    log = Log.read([tmp_path / "a.parquet", tmp_path / "b.parquet"])
+    rows = list(
+        zip(
+            log.user_ids.take(log.user), log.item_ids.take(log.item), log.time // 1_000_000, log.behaviours, strict=True
+        )
+    )
+    assert rows == [("u1", "z", 3, 3), ("u1", "y", 9, 0), ("u2", "y", 1, 1), ("u2", "x", 5, 1), ("u2", "w", 5, 2)]
+    assert log.behaviour_names == ("like", "share") and log.starts.tolist() == [0, 2, 5]
+    assert log.positive().tolist() == [True, False, True, True, True] and log.positive(2).tolist() == [
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
+
+
+def test_a_log_of_unknown_items_is_refused(tmp_path):
+    write_events(tmp_path / "a.parquet", [("u", "x", 5, ["like"])])
+    with pytest.raises(UserError, match=r"1 item ids .* e.g. \['x'\]"):
+        Log.read([tmp_path / "a.parquet"], item_ids=pd.Index(["y"]))

@@ -1,0 +1,176 @@
+"""The export stage with a real student: tables, codes, match features, and the MLflow model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from downstream_helpers import World, planted_world
+
+from recdistill.contracts.log import Log
+from recdistill.contracts.tables import EmbeddingTable, read_metadata
+from recdistill.contracts.validate import violations_of
+from recdistill.errors import UserError
+from recdistill.export import ExportConfig, export
+from recdistill.features.config import SemanticIdConfig
+from recdistill.features.semantic_ids import Codebooks
+from recdistill.students import EncodersConfig, FeatureStore, StudentConfig, build_student, encode
+
+CONFIG = ExportConfig(semantic_ids=SemanticIdConfig(sizes=(4, 4)), max_match_rows=500)
+
+
+def _export(world: World, out: Path, config: ExportConfig = CONFIG) -> None:
+    export(config, data=world.root / "data", fold=world.fold, distill=world.root / "distill", out=out, seed=0)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """A planted world and an untrained student that reads titles' words and tags."""
+    made = planted_world(tmp_path_factory.mktemp("world"), users=60)
+    root = made.root
+    encoders = EncodersConfig(text=None, image=None, audio=None, cache=root / "cache")
+    encode(encoders, data=root / "data", out=root / "content")
+    student = build_student(StudentConfig(dim=8), content=root / "content", seed=0).eval()
+    student.save_pretrained(root / "distill" / "final" / "student")
+    vectors = student.encode_store(FeatureStore.load(root / "content", made.item_ids), normalize=False)
+    support = np.arange(len(vectors), dtype=np.int64)
+    metadata = {"kind": "student", "geometry": "cosine"}
+    EmbeddingTable(made.item_ids, vectors, support=support, metadata=metadata).write(
+        root / "distill" / "final" / "student.parquet"
+    )
+    return made
+
+
+@pytest.fixture(scope="module")
+def exported(world: World) -> Path:
+    out = world.root / "export"
+    _export(world, out)
+    return out
+
+
+def test_tables_keep_their_contracts(exported: Path) -> None:
+    for name in ("item_embeddings", "semantic_ids", "match_features"):
+        assert violations_of(exported / f"{name}.parquet", name) == []
+
+
+def test_embeddings_are_the_students_own(world: World, exported: Path) -> None:
+    table = EmbeddingTable.read(exported / "item_embeddings.parquet")
+    before = EmbeddingTable.read(world.root / "distill" / "final" / "student.parquet")
+    pd.testing.assert_index_equal(table.ids, before.ids)
+    unit = before.vectors / np.linalg.norm(before.vectors, axis=1, keepdims=True)
+    np.testing.assert_allclose(table.vectors, unit, atol=1e-6)
+    np.testing.assert_array_equal(table.support, before.support)
+    assert table.metadata["fit"] == "final"
+
+
+def test_semantic_ids_come_from_the_saved_codebooks(exported: Path) -> None:
+    table = EmbeddingTable.read(exported / "item_embeddings.parquet")
+    codes = Codebooks.load(exported / "semantic_id_codebooks.safetensors").encode(table.vectors)
+    written = pd.read_parquet(exported / "semantic_ids.parquet")
+    assert written.codes.map(list).tolist() == codes.tolist()
+    items = pd.read_parquet(exported / "sid_items.parquet")
+    assert sorted(item for group in items.item_ids for item in group) == sorted(table.ids)
+    back = {item: sid for sid, group in zip(items.semantic_id, items.item_ids, strict=True) for item in group}
+    assert [back[item] for item in written.item_id] == written.semantic_id.tolist()
+
+
+def test_match_features_are_the_newest_test_rows_against_what_was_before(world: World, exported: Path) -> None:
+    table = pd.read_parquet(exported / "match_features.parquet")
+    assert len(table) == 500
+    window = world.fold.targets("final")
+    assert table.timestamp.astype("datetime64[us, UTC]").astype("int64").min() >= np.sort(window.time)[-500]
+    history: Log = world.fold.history("final")
+    vectors = EmbeddingTable.read(exported / "item_embeddings.parquet").align(history.item_ids)[0]
+    vectors = vectors - vectors.mean(axis=0)
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    for row in table.sample(25, random_state=0).itertuples():
+        user = history.user_ids.get_loc(row.user_id)
+        asked = row.timestamp.value // 1000
+        mine = (history.user == user) & (history.time < asked) & history.positive()
+        similar = vectors[history.item[mine][-50:]] @ vectors[history.item_ids.get_loc(row.item_id)]
+        assert row.match_items == len(similar)
+        if len(similar):
+            assert row.match_mean == pytest.approx(similar.mean(), abs=1e-5)
+            assert row.match_max == pytest.approx(similar.max(), abs=1e-5)
+        else:
+            assert np.isnan(row.match_mean)
+
+
+def test_manifest_holds_every_files_hash(exported: Path) -> None:
+    manifest = json.loads((exported / "export.json").read_text())
+    assert {"item_embeddings.parquet", "student/model.safetensors", "mlflow_model/MLmodel"} <= manifest["sha256"].keys()
+    for name, digest in manifest["sha256"].items():
+        assert hashlib.sha256((exported / name).read_bytes()).hexdigest() == digest
+    assert (manifest["items"], manifest["width"], manifest["match_rows"]) == (160, 8, 500)
+    assert 0 <= manifest["semantic_ids"]["collision_rate"] <= 1
+    assert read_metadata(exported / "semantic_ids.parquet")["sizes"] == [4, 4]
+
+
+def test_student_folder_loads_and_encodes(world: World, exported: Path) -> None:
+    from transformers import AutoModel
+
+    student = AutoModel.from_pretrained(exported / "student")
+    items = [{"structured": {"genre": ["even"]}}]
+    assert student.encode(items).shape == (1, 8)
+
+
+def test_mlflow_model_predicts_as_the_student_does(world: World, exported: Path) -> None:
+    import mlflow.pyfunc
+    from transformers import AutoModel
+
+    model = mlflow.pyfunc.load_model(str(exported / "mlflow_model"))
+    student = AutoModel.from_pretrained(exported / "student")
+    by_columns = model.predict(pd.DataFrame({"tags_genre": [["even", "of 0"], ["odd"]]}))
+    by_json = model.predict(pd.DataFrame({"item": ['{"structured": {"genre": ["even", "of 0"]}}']}))
+    expected = student.encode([{"structured": {"genre": ["even", "of 0"]}}, {"structured": {"genre": ["odd"]}}])
+    np.testing.assert_allclose(np.stack(by_columns.embedding), expected, atol=1e-6)
+    np.testing.assert_allclose(np.stack(by_json.embedding), expected[:1], atol=1e-6)
+    known = pd.read_parquet(exported / "semantic_ids.parquet").set_index("item_id").semantic_id
+    assert by_columns.semantic_id[0] == known["i0000"]  # a catalogue item with those tags
+    assert not list((exported / "mlflow_model").rglob("*.pkl"))
+    signature = {column.name: column.required for column in model.metadata.get_input_schema()}
+    assert signature == {"text_title": False, "tags_genre": False, "image": False, "audio": False, "item": False}
+
+
+def test_exporting_again_replaces_everything(world: World, exported: Path, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"mlflow_model": False})
+    (tmp_path / ".student.partial").mkdir()
+    (tmp_path / ".student.partial" / "half").write_text("a run that was killed")
+    for _ in range(2):
+        _export(world, tmp_path, config)
+    assert not (tmp_path / "mlflow_model").exists()
+    assert not list(tmp_path.glob(".*"))
+    assert not (tmp_path / "student" / "half").exists()
+    for name in ("item_embeddings", "semantic_ids", "sid_items", "match_features"):
+        assert pq.read_table(tmp_path / f"{name}.parquet").equals(pq.read_table(exported / f"{name}.parquet"))
+
+
+def test_a_table_that_does_not_cover_the_catalogue_is_refused(world: World, tmp_path: Path) -> None:
+    table = EmbeddingTable.read(world.root / "distill" / "final" / "student.parquet")
+    EmbeddingTable(table.ids[1:], table.vectors[1:]).write(tmp_path / "final" / "student.parquet")
+    with pytest.raises(UserError, match="1 of the catalogue's 160 items have no vector"):
+        export(CONFIG, data=world.root / "data", fold=world.fold, distill=tmp_path, out=tmp_path / "out", seed=0)
+
+
+def test_the_model_folder_serves_from_a_tracking_store(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logged as a run's artifact in SQLite, it loads by its run like any MLflow model."""
+    import mlflow
+
+    monkeypatch.chdir(tmp_path)
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/mlflow.db")
+    try:
+        with mlflow.start_run() as run:
+            mlflow.log_artifacts(str(exported / "mlflow_model"), "model")
+        model = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
+    finally:
+        mlflow.set_tracking_uri(before)
+    answer = model.predict(pd.DataFrame({"tags_genre": [["even"]]}))
+    assert len(answer.embedding[0]) == 8

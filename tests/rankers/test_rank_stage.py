@@ -1,0 +1,184 @@
+"""The rank stage on a planted world: who gains, who does not, and what is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from downstream_helpers import World, planted_world
+
+from recdistill.contracts.tables import EmbeddingTable, read_metadata
+from recdistill.contracts.validate import violations_of
+from recdistill.errors import UserError
+from recdistill.rankers import RankConfig, rank
+from recdistill.rankers.config import DlrmConfig
+
+CONFIG = RankConfig(
+    groups=("none", "random", "raw_content", "kernel_ridge", "student"),
+    dlrm=DlrmConfig(batch_size=256, epochs=10, learning_rate=5e-3),
+    draws=200,
+)
+
+
+def _rank(world: World, out: Path, config: RankConfig = CONFIG, *, seed: int = 0) -> None:
+    rank(
+        config, fold=world.fold, items=world.root / "data" / "items.parquet", content=world.root / "content",
+        teach=world.root / "teach", distill=world.root / "distill", evaluate=world.root / "evaluate", out=out,
+        seed=seed, key="k", log=lambda name: lambda metrics, step: None,
+    )
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The student knows the taste; raw content shows a weak trace of it."""
+    made = planted_world(tmp_path_factory.mktemp("world"))
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal((len(made.taste), 12))
+    made.write_embedding("distill/selection/student.parquet", made.taste @ rng.standard_normal((6, 12)))
+    made.write_embedding("content/raw_content.parquet", np.hstack([0.5 * made.taste, noise]))
+    return made
+
+
+@pytest.fixture(scope="module")
+def ranked(world: World) -> Path:
+    out = world.root / "rank"
+    _rank(world, out)
+    return out
+
+
+def _figures(out: Path) -> dict[str, Any]:
+    return json.loads((out / "rank.json").read_text())
+
+
+def _record(out: Path, key: str) -> pd.Series:
+    subject, benchmark, split, metric = key.split("/")
+    records = pd.read_parquet(out / "metric_records.parquet")
+    found = records[
+        (records.subject == subject) & (records.benchmark == benchmark)
+        & (records.split == split) & (records.metric == metric)
+    ]
+    assert len(found) == 1
+    return found.iloc[0]
+
+
+def test_an_informative_table_gains_and_a_random_one_does_not(ranked: Path) -> None:
+    student = _record(ranked, "student/ranker/all/auc_delta")
+    assert student.total > 0.05
+    assert student.low > 0.03
+    assert _record(ranked, "student/ranker/all/gauc_delta").low > 0.03
+    assert _record(ranked, "student/ranker/all/logloss_delta").high < 0
+    noise = _record(ranked, "random/ranker/all/auc_delta")
+    assert noise.low - 0.005 < 0 < noise.high + 0.005
+    assert abs(noise.total) < 0.2 * student.total
+    assert student.low > _record(ranked, "raw_content/ranker/all/auc_delta").total
+
+
+def test_cold_items_gain_too(ranked: Path) -> None:
+    """They have no counters and no trained id: only content can tell them apart."""
+    assert _record(ranked, "student/ranker/cold/auc_delta").low > 0.1
+    assert _figures(ranked)["rows"]["test"]["cold_share"] > 0.1
+    assert _figures(ranked)["rows"]["train"]["cold_share"] == 0
+
+
+def test_records_keep_their_contract_and_agree_with_the_summary(ranked: Path) -> None:
+    path = ranked / "metric_records.parquet"
+    assert violations_of(path, "metric_records") == []
+    records = pd.read_parquet(path)
+    for key, value in _figures(ranked)["values"].items():
+        subject, benchmark, split, metric = key.split("/")
+        part = records[
+            (records.subject == subject) & (records.benchmark == benchmark)
+            & (records.split == split) & (records.metric == metric)
+        ]
+        assert part.total.sum() / part["count"].sum() == pytest.approx(value)
+    auc = _record(ranked, "student/ranker/all/auc")
+    assert auc.low < auc.total < auc.high
+
+
+def test_what_was_left_out_is_said(ranked: Path) -> None:
+    figures = _figures(ranked)
+    assert figures["skipped_groups"] == ["kernel_ridge"]
+    assert figures["negatives"] == "logged"
+    assert read_metadata(ranked / "metric_records.parquet")["gauc"] == "groups are users, weighted by impressions"
+    assert not list(ranked.glob(".*"))
+
+
+def test_lifetime_proxies_follow_the_planted_return(ranked: Path) -> None:
+    """Pleased users come back sooner, so a ranker that pleases more is predicted more days."""
+    lifetime = _figures(ranked)["lifetime"]
+    assert lifetime["lt7"]["computed"]
+    assert not lifetime["lt7"]["truncated"]
+    assert lifetime["lt30"]["truncated"]
+    assert lifetime["lt7"]["r2"] > max(lifetime["lt7"]["naive_r2"], 0)
+    assert lifetime["lt7"]["rank_correlation"] > 0.1
+    for group in ("none", "random", "raw_content", "student"):
+        for metric in ("lt7_proxy", "lt30_proxy", "r2"):
+            assert np.isfinite(_figures(ranked)["values"][f"{group}/lt/all/{metric}"])
+    delta = _record(ranked, "student/lt/all/lt7_proxy_delta")
+    assert delta.low > 0
+    assert abs(_record(ranked, "random/lt/all/lt7_proxy_delta").total) < 0.3 * delta.total
+
+
+def test_same_seed_same_records(world: World, ranked: Path, tmp_path: Path) -> None:
+    _rank(world, tmp_path, CONFIG.model_copy(update={"groups": ("none", "random")}))
+    again, first = (pd.read_parquet(out / "metric_records.parquet") for out in (tmp_path, ranked))
+    for one in ("none", "random"):
+        pd.testing.assert_frame_equal(
+            again[again.subject == one].reset_index(drop=True), first[first.subject == one].reset_index(drop=True)
+        )
+
+
+def test_a_missing_student_is_told(world: World, tmp_path: Path) -> None:
+    shutil.copytree(world.root / "content", tmp_path / "content")
+    lacking = World(world.root, world.fold, world.taste)
+    with pytest.raises(UserError, match=r"student\.parquet: no such table"):
+        rank(
+            CONFIG, fold=lacking.fold, items=world.root / "data" / "items.parquet", content=tmp_path / "content",
+            teach=tmp_path, distill=tmp_path, evaluate=tmp_path, out=tmp_path / "out", seed=0, key="k",
+            log=lambda name: lambda metrics, step: None,
+        )
+
+
+def test_features_can_be_chosen(world: World, tmp_path: Path) -> None:
+    widths = {}
+    for feature in ("match", "semantic_ids", "embedding"):
+        config = RankConfig(
+            groups=("none", "student"), features=(feature,), draws=10, dlrm=DlrmConfig(batch_size=1024, epochs=1)
+        )
+        _rank(world, tmp_path / feature, config)
+        about = _figures(tmp_path / feature)["groups"]
+        sparse = len(about["student"]["sparse_features"]) - len(about["none"]["sparse_features"])
+        widths[feature] = (about["student"]["dense_features"] - about["none"]["dense_features"], sparse)
+    assert widths["semantic_ids"] == (0, 2)
+    assert widths["embedding"] == (12, 0)  # the table is 12 wide, and every item has a vector
+    assert widths["match"][0] >= 5
+    assert widths["match"][1] == 0
+
+
+def test_a_table_without_the_cold_items_gains_on_warm_ones(world: World, ranked: Path, tmp_path: Path) -> None:
+    """A teacher's table lacks the cold items; there its group falls far behind one that has them."""
+    table = EmbeddingTable.read(world.root / "distill" / "selection" / "student.parquet")
+    known = ~np.isin(table.ids, world.fold.cold("selection"))
+    teach = tmp_path / "teach"
+    EmbeddingTable(table.ids[known], table.vectors[known]).write(teach / "selection" / "id_teacher.parquet")
+    config = CONFIG.model_copy(update={"groups": ("none", "id_teacher"), "draws": 50})
+    rank(
+        config, fold=world.fold, items=world.root / "data" / "items.parquet", content=world.root / "content",
+        teach=teach, distill=world.root / "distill", evaluate=tmp_path, out=tmp_path / "out", seed=0, key="k",
+        log=lambda name: lambda metrics, step: None,
+    )
+    assert _record(tmp_path / "out", "id_teacher/ranker/warm/auc_delta").low > 0.03
+    cold = _record(tmp_path / "out", "id_teacher/ranker/cold/auc_delta").total
+    assert cold < 0.5 * _record(ranked, "student/ranker/cold/auc_delta").total
+
+
+def test_groups_must_contain_the_base() -> None:
+    with pytest.raises(ValueError, match="must contain 'none'"):
+        RankConfig(groups=("student",))
+    with pytest.raises(ValueError, match="repeats"):
+        RankConfig(groups=("none", "none"))

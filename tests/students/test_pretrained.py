@@ -1,0 +1,84 @@
+"""Saved and loaded as a transformers model, with nothing but ``import recdistill``."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_world import World, tiny_bert
+
+from recdistill.errors import UserError
+from recdistill.students import RecDistillStudent, StudentConfig, build_student
+
+LOAD = """
+import pickle, sys
+import recdistill
+assert "torch" not in sys.modules, "import recdistill brought torch"
+from transformers import AutoConfig, AutoModel
+folder, items, out = sys.argv[1:]
+assert AutoConfig.from_pretrained(folder).model_type == "recdistill-student"
+import numpy as np
+model = AutoModel.from_pretrained(folder)
+np.save(out, model.encode(pickle.loads(open(items, "rb").read())))
+"""
+
+BROKEN = """
+import sys
+class Broken:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "transformers"):
+            raise ImportError(f"{name} is broken")
+sys.meta_path.insert(0, Broken())
+import recdistill
+from recdistill.students import EncodersConfig, StudentConfig
+print(EncodersConfig().buckets_log2, StudentConfig().kind)
+try:
+    from recdistill.students import RecDistillStudent
+except ImportError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize("kind", ["linear", "fusion"])
+def test_saved_and_loaded_elsewhere_it_is_the_same(world: World, tmp_path: Path, kind: str) -> None:
+    config = StudentConfig.model_validate({"kind": kind, "dim": 12, "width": 16, "heads": 2})
+    student = build_student(config, content=world.content, seed=0).eval()
+    student.save_pretrained(tmp_path / "student")
+    assert sorted(path.name for path in (tmp_path / "student").iterdir()) == ["config.json", "model.safetensors"]
+    (tmp_path / "items").write_bytes(pickle.dumps(world.given))
+    arguments = [str(tmp_path / name) for name in ("student", "items", "out.npy")]
+    subprocess.run([sys.executable, "-c", LOAD, *arguments], check=True, cwd=tmp_path)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), student.encode(world.given), atol=1e-6)
+
+
+def test_without_torch_settings_still_work() -> None:
+    done = subprocess.run([sys.executable, "-c", BROKEN], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == "15 linear"
+    assert "is broken" in done.stdout.splitlines()[1]
+
+
+def test_loading_leaves_nothing_uninitialised(world: World, tmp_path: Path) -> None:
+    student = build_student(StudentConfig(dim=8), content=world.content, seed=0)
+    student.save_pretrained(tmp_path)
+    again = RecDistillStudent.from_pretrained(tmp_path)
+    before, after = student.state_dict(), again.state_dict()
+    assert before.keys() == after.keys()
+    assert all(before[name].dtype == after[name].dtype and before[name].equal(after[name]) for name in before)
+    assert not again.training
+
+
+def test_another_tower_under_the_same_name_is_refused(world: World, tmp_path: Path) -> None:
+    student = build_student(StudentConfig(dim=8), content=world.content, seed=0).eval()
+    tiny_bert(tmp_path / "bert")
+    tokenizer = tmp_path / "bert" / "tokenizer_config.json"
+    tokenizer.write_text(tokenizer.read_text().replace("40", "39"))
+    student.featurizer.spec["encoders"]["text"]["name"] = str(tmp_path / "bert")
+    try:
+        with pytest.raises(UserError, match="is not the one that this student was trained with"):
+            student.encode([{"text": {"title": "Heat"}}])
+    finally:
+        student.featurizer.spec["encoders"]["text"]["name"] = world.config.text and world.config.text.name

@@ -1,0 +1,126 @@
+"""The whole flow on a tiny planted world: what a run leaves, what a second run skips, and a run killed with SIGKILL."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from recdistill.cli import app
+from recdistill.contracts.tables import EmbeddingTable
+from recdistill.contracts.validate import validate
+
+RECIPE = Path(__file__).parents[1] / "experiments" / "recipes" / "smoke.yaml"
+SUBJECTS = {
+    "student", "content_student", "raw_content", "ridge", "kernel_ridge", "ease", "id_teacher", "sequence_teacher", "popularity",
+}  # fmt: skip
+GROUPS = {"none", "random", "raw_content", "kernel_ridge", "id_teacher", "student", "raw_content+student"}
+
+pytestmark = pytest.mark.slow
+
+
+def run(out: Path, *overrides: str) -> str:
+    result = CliRunner().invoke(app, ["run", str(RECIPE), *overrides, "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    return result.stderr
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("flow") / "run"
+    run(out)
+    return out
+
+
+def test_metrics_cover_subjects_benchmarks_and_splits(whole):
+    metrics = json.loads((whole / "metrics.json").read_text())
+    keys = [key.split("/") for key in metrics]
+    assert all(len(key) == 4 for key in keys)
+    assert {subject for subject, benchmark, *_ in keys if benchmark == "seq2item_vanilla"} >= SUBJECTS
+    assert {subject for subject, benchmark, *_ in keys if benchmark == "ranker"} == GROUPS
+    benchmarks = {benchmark for _, benchmark, *_ in keys}
+    assert benchmarks >= {
+        "seq2item_vanilla",
+        "seq2item_filtered",
+        "copair_i2i",
+        "gid_i2i",
+        "content_i2i",
+        "ranker",
+        "lt",
+    }
+    assert {split for *_, split, _ in keys} == {"all", "warm", "cold"}
+    for figure in metrics.values():
+        assert figure.keys() >= {"value", "sd", "n"} and figure["n"] == 1 and np.isfinite(figure["value"])
+    recalls = [metrics[f"student/seq2item_vanilla/all/recall_at_{k}"]["value"] for k in (1, 10, 25, 50, 100)]
+    assert recalls == sorted(recalls) and 0 <= recalls[0] and recalls[-1] <= 1
+
+
+def test_exports_cover_the_catalogue_and_satisfy_their_contracts(whole):
+    catalogue = pd.read_parquet(whole / "data" / "items.parquet").item_id
+    embeddings = EmbeddingTable.read(whole / "export" / "item_embeddings.parquet")
+    assert set(embeddings.ids) == set(catalogue)
+    for table in ("item_embeddings", "semantic_ids", "match_features"):
+        validate(whole / "export" / f"{table}.parquet", table)
+    assert (whole / "report.html").stat().st_size > 50_000 and (whole / "mlflow.db").exists()
+
+
+def test_the_exported_student_embeds_new_items_in_another_process(whole):
+    code = (
+        "import recdistill, sys, numpy as np; from transformers import AutoModel\n"
+        "student = AutoModel.from_pretrained(sys.argv[1])\n"
+        "items = [{'text': {'title': 'a new one'}}, {'structured': {'genre': ['g1']}}]\n"
+        "vectors = student.encode(items)\n"
+        "assert vectors.dtype == np.float32 and len(vectors) == 2 and np.isfinite(vectors).all()\n"
+        "assert np.allclose(student.encode(items[:1])[0], vectors[0], atol=1e-5)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(whole / "export" / "student")], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_second_run_skips_everything(whole):
+    said = run(whole)
+    assert "done in" not in said and said.count("unchanged, skipped") >= 10
+
+
+def test_a_changed_setting_runs_just_what_depends_on_it(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    said = run(tmp_path / "run", "mining.length=8")
+    ran = {line.split(":")[0].rsplit("/", 1)[-1] for line in said.splitlines() if "done in" in line}
+    assert ran == {"mine", "distill", "evaluate", "rank", "export", "report"}
+
+
+@pytest.mark.parametrize("stage", ["teach", "distill"])
+def test_killed_and_run_again_gives_the_same_metrics(whole, tmp_path, stage):
+    out = tmp_path / "run"
+    shutil.copytree(whole, out)
+    home = next(out.glob(f"seed-*/*/{stage}"))
+    seconds = json.loads((home / "_stage.json").read_text())["seconds"]
+    for later in ("teach", "distill", "evaluate", "rank"):
+        if later != "teach" or stage == "teach":
+            shutil.rmtree(home.parent / later)
+    (out / "metrics.json").unlink()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "recdistill", "run", str(RECIPE), "--out", str(out)], stderr=subprocess.PIPE
+    )
+    while not (home / "_running.json").exists():
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.02)
+    time.sleep(seconds / 2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (out / "metrics.json").exists()
+    run(out)
+    expected, found = (json.loads((folder / "metrics.json").read_text()) for folder in (whole, out))
+    assert expected.keys() == found.keys()
+    assert max(abs(expected[key]["value"] - found[key]["value"]) for key in expected) <= 1e-6
