@@ -103,6 +103,17 @@ def compare(runs: Annotated[list[Path], typer.Argument(help="Run folders.")]) ->
 
 
 @app.command()
+def sync(out: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
+    """Send what a tracking server that was down has not received yet."""
+    from recdistill.tracking import sync as send
+
+    with _exit_codes():
+        everything = send(out)
+    print("everything is sent" if everything else "the tracking server still does not answer: nothing is lost, try again later")
+    raise typer.Exit(0 if everything else 1)
+
+
+@app.command()
 def doctor() -> None:
     """Check this machine: the torch/fbgemm/torchrec triple by real operations, encoders, disk, MLflow."""
     from recdistill.doctor import diagnose, show

@@ -17,7 +17,6 @@ Stages meet through the tables in those folders only.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -40,11 +39,14 @@ from recdistill.runs import Runner, Stage
 from recdistill.split import split
 from recdistill.students import encode
 from recdistill.teachers import teach
-from recdistill.tracking import Tracker
+from recdistill.tracking import Tracker, provenance_tags
 from recdistill.training import LogFn
 
 STAGES = ("validate", "encode", "split", "teach", "mine", "distill", "evaluate", "rank", "export", "report")
 _RECORDS = "metric_records.parquet"
+_SUMMARIES = {
+    "validation.json", "encode.json", "split.json", "teachers.json", "funnel.json", "distill.json", "evaluate.json", "rank.json", "export.json",
+}  # fmt: skip
 
 
 def run(recipe: Recipe, *, out: Path, until: str = "report", say: Callable[[str], None]) -> dict[str, Any]:
@@ -81,9 +83,9 @@ def stages(recipe: Recipe, *, out: Path, tracker: Tracker) -> list[Stage]:
     parents = {seed: f"seed-{seed}" for seed in recipe.seeds}
     first_seed, first_fold = recipe.seeds[0], recipe.split.fold_names()[0]
     inputs = input_fingerprint(recipe.data)
-    tags = {"recdistill.version": importlib.metadata.version("recdistill"), "data.fingerprint": inputs}
-    for parent in parents.values():
-        tracker.run(parent, parent=None, params={**settings, "seed": parent.removeprefix("seed-")}, tags=tags)
+    tags = {**provenance_tags(), "data.fingerprint": inputs}
+    for seed, parent in parents.items():
+        tracker.run(parent, parent=None, params={**settings, "seed": seed}, tags=tags)
 
     def make(
         name: str,
@@ -104,9 +106,11 @@ def stages(recipe: Recipe, *, out: Path, tracker: Tracker) -> list[Stage]:
                 folder, parent=parents[first_seed if seed is None else seed], params=used, tags={"stage": name}
             )
             work(folder_path, key, lambda curve: _prefixed(run_log.log, curve))
-            for summary in sorted(folder_path.glob("*.json")):
-                if not summary.name.startswith("_"):
-                    run_log.artifact(summary)
+            for summary in sorted(folder_path.rglob("*.json")):
+                if summary.name in _SUMMARIES:
+                    run_log.artifact(summary, folder=str(summary.parent.relative_to(folder_path)).removeprefix("."))
+            if name == "validate":
+                run_log.dataset(recipe.name, inputs[:32], read_table(folder_path / "interactions.parquet", columns=[]).num_rows, recipe.data.adapter)
             run_log.finish()
 
         shared = ("contracts", "training")
@@ -177,6 +181,7 @@ def stages(recipe: Recipe, *, out: Path, tracker: Tracker) -> list[Stage]:
                 for artifact in (page, out / "metrics.json"):
                     run_log.artifact(artifact)
                 run_log.artifact(out / "export" / "student", folder="student")
+                run_log.artifact(out / "export" / "mlflow_model", folder="model")
             run_log.finish()
         write_json({"metrics": len(metrics), "page": page.name}, to / "built.json")
 

@@ -54,5 +54,6 @@ def save_model(path: Path, *, student: Path, codebooks: Path, items: Path) -> No
             python_model=str(_CODE),
             artifacts={"student": str(student), "codebooks": str(codebooks)},
             signature=ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs)),
-            pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in _NEEDED],
+            # Without the build's own mark (torch 2.13.0+cpu), which no index may have.
+            pip_requirements=[f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in _NEEDED],
         )

@@ -52,3 +52,6 @@ class MiningConfig(Settings):
         description="share of the user's interactions that the clusters of the collaborative single peak carry",
     )
     teacher: str = Field("id_teacher", description="teacher table whose vectors are clustered")
+    content_width: int = Field(
+        128, ge=2, description="content is compared by so many principal components (narrower content as it is)"
+    )

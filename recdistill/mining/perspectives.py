@@ -52,7 +52,10 @@ def choose(
     if perspective == "content_single_peak":
         has = known.content.any(axis=1)
         filters.append(("no content vector", has[item] & has[target_item]))
-        return Choice(filters, np.einsum("md,md->m", known.content[item], known.content[target_item]))
+        asked = np.flatnonzero(filters[0][1] & filters[1][1])  # a similarity costs a gather of two vectors: only where it counts
+        score = np.full(len(item), -np.inf)
+        score[asked] = np.einsum("md,md->m", known.content[item[asked]], known.content[target_item[asked]])
+        return Choice(filters, score)
     if perspective == "content_multi_peak":
         filters.append(("behaviours disagree with the target's", consistent))
         return Choice(filters, noise)

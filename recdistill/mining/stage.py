@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from sklearn.cluster import KMeans, MiniBatchKMeans
+from sklearn.utils.extmath import randomized_svd
 
 from recdistill.contracts import names
 from recdistill.contracts.fold import FITS, Fold
@@ -37,7 +38,7 @@ def mine(config: MiningConfig, *, fold: Fold, content: Path, teach: Path, out: P
         log = fold.training(fit)
         teacher = EmbeddingTable.read(teach / fit / f"{config.teacher}.parquet")
         known = Knowledge(
-            _unit(vectors.align(log.item_ids)[0]), clusters(teacher, log.item_ids, count=config.clusters, seed=seed)
+            content_vectors(vectors, log.item_ids, width=config.content_width, seed=seed), clusters(teacher, log.item_ids, count=config.clusters, seed=seed)
         )
         pairs, funnel = mine_pairs(log, known, config, seed=seed)
         write_table(pairs, out / fit / "interest_pairs.parquet", metadata={"seed": seed, "fit": fit})
@@ -89,6 +90,16 @@ def mine_pairs(log: Log, known: Knowledge, config: MiningConfig, *, seed: int) -
         }
     users = {"users": len(log.user_ids), "users_with_a_target": len(np.unique(log.user[targets]))}
     return pa.concat_tables(tables), {**users, "perspectives": funnel}
+
+
+def content_vectors(table: EmbeddingTable, item_ids: pd.Index, *, width: int, seed: int) -> np.ndarray:
+    """[I, ≤ width] float32 unit vectors in which content is compared; zero where an item has none."""
+    unit = _unit(table.vectors)
+    if unit.shape[1] > width:
+        # Uncentred: inner products are to be kept, not variances.
+        components = randomized_svd(unit, width, random_state=seed)[2]
+        unit = _unit(unit @ components.T)
+    return EmbeddingTable(table.ids, unit.astype(np.float32)).align(item_ids)[0]
 
 
 def clusters(teacher: EmbeddingTable, item_ids: pd.Index, *, count: int, seed: int) -> np.ndarray:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from recdistill.contracts import names
 from recdistill.contracts.tables import EmbeddingTable, read_table
@@ -64,11 +66,13 @@ class RunFolder:
         """The first seed's first fold, from which examples are shown."""
         return self.parts[0] if self.parts else None
 
-    def records(self, stage: str) -> pd.DataFrame:
-        """Metric records of all seeds and folds of ``evaluate`` or ``rank``."""
-        frames = [
-            read_table(path / stage / _RECORDS).to_pandas() for path in self.parts if (path / stage / _RECORDS).exists()
-        ]
+    def records(self, stage: str, *subjects: str) -> pd.DataFrame:
+        """Metric records of some subjects, of all seeds and folds, as ``evaluate`` or ``rank`` wrote them."""
+        frames = []
+        for path in self.parts:
+            if (path / stage / _RECORDS).exists():
+                table = read_table(path / stage / _RECORDS)
+                frames.append(table.filter(pc.is_in(table[names.SUBJECT], pa.array(subjects))).to_pandas())
         return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
     def json(self, *place: str | Path) -> Any:

@@ -144,10 +144,10 @@ def _differences(
     plain = frame[f"{second}/value"] - frame[f"{first}/value"]
     known: dict[tuple[str, ...], dict[str, Any]] = {}
     for stage in ("evaluate", "rank"):
-        ours, theirs = other.records(stage), base.records(stage)
+        ours, theirs = other.records(stage, subject), base.records(stage, subject)
         if len(ours) and len(theirs):
             wanted = set(frame[_KEY].itertuples(index=False, name=None))
-            ours, theirs = (_of(records, subject, wanted) for records in (ours, theirs))
+            ours, theirs = (_of(records, wanted) for records in (ours, theirs))
             rows = paired(ours, subject, subject, other=theirs, draws=draws).to_dict("records")
             known |= {tuple(row[part] for part in _KEY): row for row in rows}
     found = [known.get(tuple(key)) for key in frame[_KEY].itertuples(index=False)]
@@ -163,9 +163,9 @@ def _differences(
     )
 
 
-def _of(records: pd.DataFrame, subject: str, wanted: set[tuple[str, ...]]) -> pd.DataFrame:
+def _of(records: pd.DataFrame, wanted: set[tuple[str, ...]]) -> pd.DataFrame:
     keys = zip(*(records[part] for part in _KEY), strict=True)
-    return records[(records[names.SUBJECT] == subject).to_numpy() & [key in wanted for key in keys]]
+    return records[[key in wanted for key in keys]]
 
 
 def _subjects(

@@ -1,4 +1,4 @@
-"""Filling the cache: every text, picture and sound of a catalogue that no one has encoded yet goes through its tower."""
+"""Filling the cache: what of a catalogue no one has encoded yet goes through its tower."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class AudioEncoderConfig(Settings):
 
 
 class StructuredConfig(Settings):
-    """Tags and numbers as one token: fields of few values as they are, the others hashed and reduced, numbers in soft bins."""
+    """Tags and numbers as one token: fields of few values as they are, others hashed and reduced, numbers in bins."""
 
     width: int = Field(128, ge=1, le=1024, description="width of the TF-IDF-SVD of hashed (field, value)")
     direct_values: int = Field(

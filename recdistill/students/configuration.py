@@ -13,7 +13,8 @@ class RecDistillStudentConfig(PreTrainedConfig):
     """All that is needed to build the student, its featurizer's shapes and its towers' names included.
 
     Attributes:
-        kind, dim, prefixes, modality_dropout, feature_dropout, fusion_*: as in :class:`recdistill.students.StudentConfig`.
+        kind, dim, prefixes, modality_dropout, feature_dropout, fusion_*: as in
+            :class:`recdistill.students.StudentConfig`.
         modalities: those the student reads, in its order.
         featurizer: the ``spec`` of :class:`recdistill.students.featurizer.featurizer.Featurizer`.
     """

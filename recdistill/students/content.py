@@ -20,7 +20,10 @@ from recdistill.students.encoders.media import AudioSource, ImageSource, Source
 from recdistill.students.featurizer.terms import normalise
 
 _KEYS = MODALITIES
-_EXAMPLE = 'an item is a dict, e.g. {"text": {"title": "Heat"}, "image": "heat.jpg", "structured": {"genre": ["Crime"], "year": 1995}}'
+_EXAMPLE = (
+    'an item is a dict, e.g. {"text": {"title": "Heat"}, "image": "heat.jpg", '
+    '"structured": {"genre": ["Crime"], "year": 1995}}'
+)
 
 
 @dataclass(frozen=True)

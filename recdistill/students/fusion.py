@@ -1,7 +1,9 @@
-"""The fusing student: perceiver over the frames, then a bidirectional Transformer over all modalities' tokens (METHOD 2).
+"""The fusing student: perceiver over the frames, then a bidirectional Transformer over all modalities' tokens.
 
 SAIL-Embedding (arXiv 2510.12709, 3.2): z = mean over tokens of tanh(F(T)), T = [audio; vision; text], ours with the
-structured fields behind. Shapes: B items, T tokens, W a modality's width, D fusion width, N queries, M modalities, d out.
+structured fields behind.
+
+Shapes: B items, T tokens, W a modality's width, D fusion width, N queries, M modalities, d the student's width.
 """
 
 from __future__ import annotations

@@ -30,7 +30,10 @@ from recdistill.students.text import compose
 
 
 class RecDistillStudent(PreTrainedModel):
-    """Places an item by its content. ``save_pretrained`` keeps the featurizer and the towers' names, not their weights."""
+    """Places an item by its content.
+
+    ``save_pretrained`` keeps the featurizer and the towers' names, not the towers' weights.
+    """
 
     config_class = RecDistillStudentConfig
     main_input_name = "features"
@@ -70,7 +73,7 @@ class RecDistillStudent(PreTrainedModel):
         In training, present modalities are hidden at random, never all of an item's.
 
         Args:
-            features: modality → [B, T, W]; modalities that the student does not read are ignored, left out ones are missing.
+            features: modality → [B, T, W]; what the student does not read is ignored, what is left out is missing.
             present: modality → [B] bool. What an absent modality holds has no influence.
 
         Returns:
@@ -107,18 +110,18 @@ class RecDistillStudent(PreTrainedModel):
         """Vectors of items that may never have been seen.
 
         Args:
-            items: dicts with any non-empty subset of ``text`` (field → string), ``image`` (path, bytes or PIL image, or a list
-                of them), ``audio`` (path, bytes or (waveform, rate), or a list) and ``structured`` (field → value or list of
-                values). A picture or sound that cannot be read is warned of and counts as missing.
-            batch_size: items in memory at once. An item's vector depends neither on it nor on the other items (1e-5).
+            items: dicts with any non-empty subset of ``text`` (field → string), ``image`` (path, bytes or PIL image, or
+                a list of them), ``audio`` (path, bytes or (waveform, rate), or a list) and ``structured`` (field → value
+                or list of values). A picture or sound that cannot be read is warned of and counts as missing.
+            batch_size: items in memory at once. An item's vector depends neither on it nor on other items (1e-5).
             normalize: scale to norm 1, for cosine; else as :meth:`forward` gives them.
 
         Returns:
             [n, d] float32.
 
         Raises:
-            UserError: an item is empty, has an unknown key or field or a value of the wrong type, or has nothing that the
-                student reads; the message names it by its index.
+            UserError: an item is empty, has an unknown key or field or a value of the wrong type, or has nothing that
+                the student reads; the message names it by index.
         """
         new = NewItems.parse(items, self.featurizer.fields)
         self._check_readable(new)

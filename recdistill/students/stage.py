@@ -45,8 +45,8 @@ def encode(config: EncodersConfig, *, data: Path, out: Path) -> None:
 
     Writes ``features/<modality>.parquet`` (item_features), ``featurizer/``, ``raw_content.parquet`` (item_embeddings:
     centred modalities side by side, untrained), ``raw_content_towers.parquet`` (the same of the towers' vectors alone),
-    ``bad_media.parquet`` (media_id, item_id, reason) and ``encode.json``. Labels are never read. Killed, it goes on from
-    what the cache holds.
+    ``bad_media.parquet`` (media_id, item_id, reason) and ``encode.json``. Labels are never read. Killed, it goes on
+    from what the cache holds.
 
     Args:
         data: folder with ``items.parquet`` and ``media.parquet``.

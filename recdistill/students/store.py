@@ -55,7 +55,8 @@ class FeatureStore:
         absent = [m for m in modalities or () if m not in paths]
         if not paths or absent:
             raise UserError(
-                f"{content}: no features of {', '.join(absent) or 'any modality'} (encoded: {', '.join(paths) or 'none'})",
+                f"{content}: no features of {', '.join(absent) or 'any modality'} "
+                f"(encoded: {', '.join(paths) or 'none'})",
                 remedy="run the encode stage with that modality, or leave it out of student.modalities",
             )
         features: dict[str, Tensor] = {}

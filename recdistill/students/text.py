@@ -15,7 +15,7 @@ _WORD = re.compile(r"\w+")
 
 
 def clean(text: str) -> str:
-    """Without HTML tags, entities, control characters, lone surrogates and runs of white space; at most 20,000 characters."""
+    """Without HTML tags and entities, control characters, lone surrogates, runs of white space; 20,000 characters."""
     text = html.unescape(text[:_FIELD_CHARACTERS])
     if "<" in text:
         text = _TAG.sub(" ", text)
@@ -26,7 +26,7 @@ def clean(text: str) -> str:
 
 
 def compose(fields: Mapping[str, str | None]) -> str:
-    """``title: Toy Story plot: A cowboy doll is …``; a sentence that occurred before is left out, an empty field too."""
+    """``title: Toy Story plot: A cowboy doll is …``, without empty fields and sentences that occurred before."""
     seen: set[str] = set()
     parts = []
     for name, value in fields.items():

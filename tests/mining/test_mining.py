@@ -15,7 +15,7 @@ from recdistill.contracts.tables import EmbeddingTable
 from recdistill.mining.candidates import best_per_owner, candidate_blocks, choose_targets
 from recdistill.mining.config import MiningConfig
 from recdistill.mining.perspectives import Knowledge, carrying_clusters, cluster_share, jaccard
-from recdistill.mining.stage import clusters, mine_pairs
+from recdistill.mining.stage import clusters, content_vectors, mine_pairs
 
 LIKE, SHARE, FINISH = 1, 2, 4
 
@@ -198,3 +198,13 @@ def test_clusters_follow_the_teacher_and_leave_unknown_items_out():
     table = EmbeddingTable(pd.Index([f"i{i}" for i in range(20)]), vectors)
     found = clusters(table, pd.Index([*(f"i{i}" for i in range(20)), "new"]), count=64, seed=0)
     assert found[-1] == -1 and len(set(found[:10])) == 1 and len(set(found[10:20])) == 1 and found[0] != found[10]
+
+
+def test_narrower_content_keeps_the_nearest_items_near():
+    rng = np.random.default_rng(0)
+    low = rng.normal(size=(200, 8)) @ rng.normal(size=(8, 60))  # rank 8 within 60 columns
+    table = EmbeddingTable(pd.Index(range(200)), low.astype(np.float32))
+    narrow = content_vectors(table, table.ids, width=8, seed=0)
+    unit = low / np.linalg.norm(low, axis=1, keepdims=True)
+    assert narrow.shape == (200, 8)
+    assert np.allclose(narrow @ narrow.T, unit @ unit.T, atol=1e-4)

@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from downstream_helpers import World, planted_world
 
-from recdistill.contracts.tables import EmbeddingTable, read_metadata
+from recdistill.contracts.fold import Fold
+from recdistill.contracts.tables import EmbeddingTable, read_metadata, write_table
 from recdistill.contracts.validate import violations_of
 from recdistill.errors import UserError
 from recdistill.rankers import RankConfig, rank
@@ -175,6 +178,22 @@ def test_a_table_without_the_cold_items_gains_on_warm_ones(world: World, ranked:
     assert _record(tmp_path / "out", "id_teacher/ranker/warm/auc_delta").low > 0.03
     cold = _record(tmp_path / "out", "id_teacher/ranker/cold/auc_delta").total
     assert cold < 0.5 * _record(ranked, "student/ranker/cold/auc_delta").total
+
+
+def test_a_log_without_negatives_gets_sampled_ones(world: World, tmp_path: Path) -> None:
+    for file in world.fold.root.glob("*.parquet"):
+        table = pq.read_table(file)
+        if "behaviours" in table.column_names:
+            table = table.filter(pc.greater(pc.list_value_length(table["behaviours"]), 0))
+        write_table(table, tmp_path / "fold" / file.name)
+    config = CONFIG.model_copy(update={"groups": ("none", "student"), "draws": 50})
+    _rank(World(world.root, Fold(tmp_path / "fold"), world.taste), tmp_path / "out", config)
+    figures = _figures(tmp_path / "out")
+    assert figures["negatives"] == "sampled"
+    assert figures["rows"]["test"]["positive_share"] == pytest.approx(0.2, abs=0.03)
+    assert _record(tmp_path / "out", "student/ranker/all/auc_delta").low > 0.02
+    # Everything shown pleased, so no ordering can be predicted to please more.
+    assert figures["values"]["student/lt/all/lt7_proxy_delta"] == pytest.approx(0, abs=1e-9)
 
 
 def test_groups_must_contain_the_base() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding_bag
 
 from recdistill.evaluation.baselines.material import Material
 from recdistill.evaluation.subjects import ScoreSubject
@@ -114,15 +115,13 @@ class _Rows:
         self._weights, self._place, self._items = weights, place, items
 
     def __call__(self, query: Tensor) -> Tensor:
-        total = torch.zeros(len(query), len(self._items))
-        for column in query.unbind(1):
-            rows = torch.where(column >= 0, self._place[column.clamp(min=0)], -1)
-            total += self._weights[rows.clamp(min=0)] * (rows >= 0).unsqueeze(1)
+        rows = torch.where(query >= 0, self._place[query.clamp(min=0)], -1)
+        known = rows >= 0
+        starts = torch.cumsum(known.sum(dim=1), dim=0) - known.sum(dim=1)
+        total = embedding_bag(rows[known], self._weights, starts, mode="sum")
         if len(self._items) == len(self._place):
             return total
-        scores = torch.zeros(len(query), len(self._place))
-        scores[:, self._items] = total
-        return scores
+        return torch.zeros(len(query), len(self._place)).index_copy_(1, self._items, total)
 
 
 def _components(content: np.ndarray, width: int) -> Tensor:

@@ -28,7 +28,7 @@ _FOREST = {
 def differences(run: RunFolder) -> Section:
     """Student − content-only student on every benchmark, paired over the same users and query items."""
     title = "What distillation changed"
-    records = run.records("evaluate")
+    records = run.records("evaluate", "student", "content_student")
     if records.empty:
         return absent("differences", title, "seed-*/<fold>/evaluate/metric_records.parquet")
     found = _sorted(compare(records, "student", "content_student"))

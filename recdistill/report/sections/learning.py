@@ -35,9 +35,9 @@ def learning(run: RunFolder) -> Section:
             names = sorted({name for lines in panels[stage].values() for name in lines})
             alt = f"Curves of {', '.join(wording.plain(metric) for metric, _ in drawn)} by step for {', '.join(names)}."
             picture = charts.curves([(wording.plain(metric), lines) for metric, lines in drawn[:_PANELS]])
-            blocks.append(
-                Figure(picture, alt, f"{label}. Thin lines are seeds and folds, the strong one is their mean.")
-            )
+            several = any(len(repeats) > 1 for lines in panels[stage].values() for repeats in lines.values())
+            repeated = " Thin lines are seeds and folds, the strong one is their mean." if several else ""
+            blocks.append(Figure(picture, alt, f"{label}.{repeated}"))
         blocks += _summary(run, stage, label)
     if not panels:
         blocks.insert(

@@ -105,11 +105,15 @@ class HuggingFaceAudio:
 
     @cached_property
     def _loaded(self) -> tuple[Any, nn.Module]:
-        from transformers import AutoFeatureExtractor, AutoModel
+        from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, ClapAudioConfig, ClapAudioModel
 
         with loading(self._folder, "an audio model with its feature extractor"):
             extractor = AutoFeatureExtractor.from_pretrained(self._folder)
-            model = AutoModel.from_pretrained(self._folder, use_safetensors=True, dtype=torch.float32)
+            half = isinstance(
+                AutoConfig.from_pretrained(self._folder), ClapAudioConfig
+            )  # AutoModel knows whole CLAPs only
+            kind = ClapAudioModel if half else AutoModel
+            model = kind.from_pretrained(self._folder, use_safetensors=True, dtype=torch.float32)
         if hasattr(model, "text_model"):
             model = model.audio_model
         return extractor, model.eval().requires_grad_(False)

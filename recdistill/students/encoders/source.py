@@ -78,7 +78,8 @@ def loading(folder: Path, what: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise UserError(f"{folder}: not {what}: {error}", remedy="name a model of that kind in the recipe") from error
+        reason = str(error).strip().partition("\n")[0][:300]
+        raise UserError(f"{folder}: not {what}: {reason}", remedy="name a model of that kind in the recipe") from error
     finally:
         if bars:
             logging.enable_progress_bar()

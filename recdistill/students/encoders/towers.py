@@ -56,7 +56,8 @@ class Towers:
         expected = self._expected.get(modality, identity)
         if identity != expected:
             raise UserError(
-                f"the {modality} encoder '{name}' is not the one that this student was trained with (identity {identity}, not {expected})",
+                f"the {modality} encoder '{name}' is not the one that this student was trained with "
+                f"(identity {identity}, not {expected})",
                 remedy="bring back that encoder's weights and version of recdistill, or train the student anew",
             )
 

@@ -60,7 +60,7 @@ class DirectTags(nn.Module):
         return torch.where(has, (hot - self.mean) * self.scale, 0.0)
 
     def _multi_hot(self, items: Sequence[Tags]) -> tuple[Tensor, Tensor]:
-        """[n, V] weighted and normalised per field, and [n, V] bool: the item has a known value of the column's field."""
+        """[n, V] weighted, normalised per field; and [n, V] bool: the item has a known value of the column's field."""
         places = [
             (row, self._column[field, value])
             for row, tags in enumerate(items)

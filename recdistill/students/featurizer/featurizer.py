@@ -29,7 +29,9 @@ _TENSORS, _SPEC = "featurizer.safetensors", "featurizer.json"
 
 
 class Featurizer(nn.Module):
-    """Built from its ``spec`` (JSON-able: shapes, vocabularies, the towers' names and identities) and filled by ``load`` or ``fit``.
+    """Built from its ``spec`` and filled by ``load`` or ``fit_featurizer``.
+
+    The spec is JSON-able: shapes, vocabularies, the towers' names and identities.
 
     The spec and the buffers travel with every student, so that a new item is seen exactly as the catalogue was.
     """
@@ -67,7 +69,7 @@ class Featurizer(nn.Module):
         return EncodersConfig.model_validate(self.spec["encoders"])
 
     def text(self, tower: Tensor, block: Block) -> Tensor:
-        """[n, 1, W] tower vectors of the same items' texts → [n, 1, w]: the tower's part, then the words' (equal shares)."""
+        """[n, 1, W] tower vectors of the items' texts → [n, 1, w]: the tower's part, then the words' (equal shares)."""
         parts = [self.towers["text"](tower)]
         if self.lexical is not None:
             parts.append(self.lexical([words(fields) for fields in block.texts])[:, None])
@@ -130,7 +132,7 @@ def raw_content(features: Mapping[str, Tensor], present: Mapping[str, Tensor], w
 
 
 def token_mean(features: Tensor) -> Tensor:
-    """[n, T, w] → [n, w], the mean of the tokens that are there; a token of zeros is a frame that the item does not have."""
+    """[n, T, w] → [n, w], the mean of the tokens that are there; a token of zeros is a frame that the item lacks."""
     if features.shape[1] == 1:
         return features[:, 0]
     there = (features != 0).any(-1, keepdim=True)

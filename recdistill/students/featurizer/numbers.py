@@ -74,7 +74,7 @@ class Numbers(nn.Module):
         return torch.cat([standard[..., None], bins, flag[..., None]], dim=-1).flatten(1) * self.scale
 
     def _bins(self, values: Tensor) -> Tensor:
-        """[n, F, K] float32 hat functions: 1 at a bin's knot, falling to 0 at the next; the outer bins go on for ever."""
+        """[n, F, K] float32 hat functions: 1 at a bin's knot, falling to 0 at the next; the outer bins go on."""
         if not self.bins:
             return torch.zeros(*values.shape, 0, device=values.device)
         at = values[..., None]
