@@ -31,6 +31,7 @@ class Seq2ItemConfig(Settings):
     filtered_last: int = Field(1000, ge=1, description="pool of the filtered benchmark, before it is filtered")
     max_targets: int = Field(30, ge=1, description="targets a user")
     min_positive: int = Field(1, ge=1, description="behaviours that make an event positive")
+    min_history: int = Field(5, ge=1, description="earlier positives a target needs to be asked for")
     max_users: int = Field(5000, ge=1, description="judged users, drawn at random above it")
     exclude_history: bool = Field(True, description="what a user met before the target is no candidate")
     agree_by: Literal["tags", "clusters"] = Field("tags", description="what makes a past item agree with the target")

@@ -33,7 +33,7 @@ class MiningConfig(Settings):
     length: int = Field(10, ge=1, description="items in a query sequence, at most")
     min_length: int = Field(2, ge=1, description="a shorter query is dropped")
     targets_per_user: int = Field(
-        100, ge=1, description="latest positive items of a user that serve as targets; the report has 1"
+        1000, ge=1, description="latest positive items of a user that serve as targets; the report has 1"
     )
     single_peak_behaviours: int = Field(
         3, ge=1, description="positive behaviours an item needs in the single-peak perspectives"

@@ -46,13 +46,17 @@ def choose(
     item, target_item = log.item[block.event], log.item[owner_target]
     single = perspective in ("content_single_peak", "collaborative_single_peak")
     needed = config.single_peak_behaviours if single else config.multi_peak_behaviours
-    filters = [(f"fewer than {needed} positive behaviours", log.behaviour_count[block.event] >= needed)]
+    filters: list[tuple[str, np.ndarray]] = [
+        (f"fewer than {needed} positive behaviours", log.behaviour_count[block.event] >= needed)
+    ]
     consistent = jaccard(log.behaviours[block.event], log.behaviours[owner_target]) > config.jaccard
     noise = gumbel(len(item), rng)
     if perspective == "content_single_peak":
         has = known.content.any(axis=1)
         filters.append(("no content vector", has[item] & has[target_item]))
-        asked = np.flatnonzero(filters[0][1] & filters[1][1])  # a similarity costs a gather of two vectors: only where it counts
+        asked = np.flatnonzero(
+            filters[0][1] & filters[1][1]
+        )  # a similarity costs a gather of two vectors: only where it counts
         score = np.full(len(item), -np.inf)
         score[asked] = np.einsum("md,md->m", known.content[item[asked]], known.content[target_item[asked]])
         return Choice(filters, score)

@@ -38,7 +38,8 @@ def mine(config: MiningConfig, *, fold: Fold, content: Path, teach: Path, out: P
         log = fold.training(fit)
         teacher = EmbeddingTable.read(teach / fit / f"{config.teacher}.parquet")
         known = Knowledge(
-            content_vectors(vectors, log.item_ids, width=config.content_width, seed=seed), clusters(teacher, log.item_ids, count=config.clusters, seed=seed)
+            content_vectors(vectors, log.item_ids, width=config.content_width, seed=seed),
+            clusters(teacher, log.item_ids, count=config.clusters, seed=seed),
         )
         pairs, funnel = mine_pairs(log, known, config, seed=seed)
         write_table(pairs, out / fit / "interest_pairs.parquet", metadata={"seed": seed, "fit": fit})

@@ -65,6 +65,7 @@ def seq2item_cases(
     last: int = 100,
     max_targets: int = 30,
     min_positive: int = 1,
+    min_history: int = 1,
     seed: int,
     agree: Agree | None = None,
     exclude_history: bool = True,
@@ -81,12 +82,13 @@ def seq2item_cases(
         last: the pool is the user's last so many positive events strictly before the target.
         max_targets: targets a user, drawn at random; an item met several times counts once, the first time.
         min_positive: positive behaviours that make an event positive.
+        min_history: strictly earlier positives a target needs to be asked for.
         seed: of both draws.
         agree: keep only those past items of the pool that agree with the target (filtered seq2item).
         exclude_history: take everything the user met strictly before the target out of the candidates.
 
     Returns:
-        Cases; those without any query item are dropped.
+        Cases; those without any query item (all past items disagree, or are the target) are dropped.
 
     Raises:
         ValueError: the two logs number different catalogues.
@@ -95,12 +97,15 @@ def seq2item_cases(
         raise ValueError("history and targets must number the same items")
     item_hash = hash_ids(history.item_ids)
     user_hash = hash_ids(history.user_ids)
-    user, target, time = _draw_targets(
-        history, targets, user_hash, item_hash, max_targets=max_targets, min_positive=min_positive, seed=seed
-    )
     clock = np.unique(history.time)
     positives = history.take(_past_order(history, user_hash, item_hash, min_positive, seed))
+    user, target, time = _targets(history, targets, min_positive)
     end = _count_before(positives, clock, user, time)
+    askable = np.flatnonzero(end - positives.starts[user] >= min_history)
+    draw = mix(seed, user_hash[user[askable]], item_hash[target[askable]])
+    order = np.lexsort((draw, user[askable]))
+    drawn = np.sort(askable[order[positions(user[askable[order]]) < max_targets]])
+    user, target, time, end = user[drawn], target[drawn], time[drawn], end[drawn]
     start = np.maximum(end - last, positives.starts[user])
     query = np.full((len(target), length), -1, dtype=np.int64)
     for chunk in _chunks(end - start):
@@ -118,15 +123,12 @@ def seq2item_cases(
     if exclude_history:
         offsets, items = _excluded(history, clock, user, target, time)
     else:
-        offsets, items = np.zeros(len(target) + 1, dtype=np.int64), np.empty(0, dtype=np.int64)
+        offsets, items = np.zeros(len(target) + 1, dtype=np.int64), np.empty(0, dtype=np.int32)
     return Cases(history.item_ids, user, history.user_ids, target, query, offsets, items, time)
 
 
-def _draw_targets(
-    history: Log, targets: Log, user_hash: np.ndarray, item_hash: np.ndarray,
-    *, max_targets: int, min_positive: int, seed: int,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """User rows (of the history), target items and times, sorted by (user, time, target)."""
+def _targets(history: Log, targets: Log, min_positive: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """User rows (of the history), positive items and the time of their first event, sorted by (user, time, item)."""
     kept = targets.take(targets.positive(min_positive))
     user = history.user_ids.get_indexer(targets.user_ids)[kept.user]
     known = user >= 0  # whoever has no history cannot be asked
@@ -136,10 +138,6 @@ def _draw_targets(
     first = np.ones(len(user), dtype=bool)
     first[1:] = (user[1:] != user[:-1]) | (target[1:] != target[:-1])
     user, target, time = user[first], target[first], time[first]
-    draw = mix(seed, user_hash[user], item_hash[target])
-    order = np.lexsort((draw, user))
-    order = order[positions(user[order]) < max_targets]
-    user, target, time = user[order], target[order], time[order]
     order = np.lexsort((target, time, user))
     return user[order], target[order], time[order]
 
@@ -149,7 +147,7 @@ def _past_order(
 ) -> np.ndarray:
     """Positive events' rows by (user, time), equal times in a seeded random order: the file's would leak ids."""
     rows = np.flatnonzero(history.positive(min_positive))
-    tie = mix(seed, user_hash[history.user[rows]], item_hash[history.item[rows]])
+    tie = mix(seed, item_hash[history.item[rows]], user_hash[history.user[rows]])
     return np.asarray(rows[np.lexsort((tie, history.time[rows], history.user[rows]))])
 
 

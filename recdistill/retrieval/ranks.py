@@ -82,7 +82,8 @@ def target_ranks(
     own = _products(left, asker, right, targets)
     tiles = [right[columns].T.contiguous() for columns in torch.nonzero(field.scored).squeeze(1).split(_TILE_COLUMNS)]
     step = min(block, _TILE_ROWS)
-    memory = torch.empty(step * _TILE_COLUMNS, dtype=torch.float64)  # fresh pages for every tile cost more than the sums
+    # One buffer for all tiles: fresh pages for each would cost more than the sums.
+    memory = torch.empty(step * _TILE_COLUMNS, dtype=torch.float64)
     for start in range(0, len(left), step):
         rows = left[start : start + step]
         cases = _cases_of(asker, start, start + len(rows))

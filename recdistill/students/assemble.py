@@ -42,17 +42,19 @@ def assemble(
         units: by modality, of those that have any.
         frames: places for an item's frames; None takes as many as the richest item has.
     """
+    device = next(featurizer.buffers()).device
     features, present = {}, {}
     for modality, width in featurizer.widths.items():
         if modality == "structured":
-            there = torch.from_numpy(block.structured)
+            there = torch.from_numpy(block.structured).to(device)
             values = featurizer.structured(block)
         elif modality not in units or not len(units[modality].owner):
-            there, values = torch.zeros(len(block), dtype=torch.bool), torch.zeros(len(block), 1, width)
+            there = torch.zeros(len(block), dtype=torch.bool, device=device)
+            values = torch.zeros(len(block), 1, width, device=device)
         else:
             mine = units[modality]
-            there = torch.zeros(len(block), dtype=torch.bool)
-            there[torch.from_numpy(mine.owner)] = True
+            there = torch.zeros(len(block), dtype=torch.bool, device=device)
+            there[torch.from_numpy(mine.owner).to(device)] = True
             values = _place(featurizer, modality, block, mine, width, frames)
         features[modality] = torch.where(there[:, None, None], values, 0.0)
         present[modality] = there
@@ -68,13 +70,14 @@ def mean_clips(units: Units) -> Units:
 
 
 def _place(featurizer: Featurizer, modality: str, block: Block, units: Units, width: int, frames: int | None) -> Tensor:
-    vectors, owner = torch.from_numpy(units.vectors), torch.from_numpy(units.owner)
+    device = next(featurizer.buffers()).device
+    vectors, owner = torch.from_numpy(units.vectors).to(device), torch.from_numpy(units.owner).to(device)
     if modality == "text":
         done = featurizer.text(vectors, block.take(units.owner))
         places = 1
     else:
         done = featurizer.media(modality, vectors)
         places = (frames or int(units.slot.max()) + 1) if modality == "image" else 1
-    values = torch.zeros(len(block), places, done.shape[1], width)
-    values[owner, torch.from_numpy(units.slot)] = done
+    values = torch.zeros(len(block), places, done.shape[1], width, device=device)
+    values[owner, torch.from_numpy(units.slot).to(device)] = done
     return values.flatten(1, 2)

@@ -112,7 +112,7 @@ class StudentConfig(Settings):
         0.2, ge=0, lt=1, description="chance that a present modality is hidden in training; one always stays"
     )
     dropout: float = Field(0.0, ge=0, lt=1, description="of the features, and within the fusion")
-    width: int = Field(256, ge=8, description="fusion: width of its tokens")
+    width: int = Field(128, ge=8, description="fusion: width of its tokens")
     depth: int = Field(2, ge=1, description="fusion: Transformer blocks")
     heads: int = Field(4, ge=1, description="fusion: attention heads")
     queries: int = Field(16, ge=1, description="fusion: the perceiver's learned queries")

@@ -27,7 +27,7 @@ class RecDistillStudentConfig(PreTrainedConfig):
     modalities: list[str] | None = None
     modality_dropout: float = 0.0
     feature_dropout: float = 0.0
-    fusion_width: int = 256
+    fusion_width: int = 128
     fusion_depth: int = 2
     fusion_heads: int = 4
     fusion_queries: int = 16

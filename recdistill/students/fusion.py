@@ -66,7 +66,7 @@ class FusionStudent(nn.Module):
         """Modality → [B, T, W] and [B, M] bool, in the modalities' order → [B, d]."""
         parts, masks = [], []
         for column, modality in enumerate(self.modalities):
-            given = features[modality] * present[:, column, None, None]
+            given = torch.where(present[:, column, None, None], features[modality], 0.0)
             there = (given != 0).any(-1)
             there = there | ~there.any(1, keepdim=True)  # attention needs something to look at; the mask below hides it
             tokens = self.adapters[modality](self.dropout(given))

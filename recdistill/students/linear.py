@@ -28,7 +28,10 @@ class LinearStudent(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor], present: Tensor) -> Tensor:
         """Modality → [B, T, W] and [B, M] bool, in the modalities' order → [B, d]."""
-        means = [token_mean(features[m]) * present[:, column, None] for column, m in enumerate(self.modalities)]
-        inputs = self.dropout(torch.cat(means, dim=-1))
-        vectors: Tensor = self.map(torch.cat([inputs, present.to(inputs.dtype)], dim=-1))
+        means = [
+            torch.where(there[:, None], token_mean(features[m]), 0.0)
+            for m, there in zip(self.modalities, present.T, strict=True)
+        ]
+        inputs = torch.cat([*(self.dropout(mean) for mean in means), present.to(means[0].dtype)], dim=-1)
+        vectors: Tensor = self.map(inputs)
         return vectors

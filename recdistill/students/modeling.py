@@ -81,15 +81,13 @@ class RecDistillStudent(PreTrainedModel):
         """
         size = len(next(iter(features.values())))
         device = next(self.body.parameters()).device
-        given, masks = {}, []
+        given, masks = dict(features), []
         for modality in self.modalities:
             if modality in features:
-                mask = present[modality]
-                given[modality] = torch.where(mask[:, None, None], features[modality], 0.0)
+                masks.append(present[modality])
             else:
-                mask = torch.zeros(size, dtype=torch.bool, device=device)
+                masks.append(torch.zeros(size, dtype=torch.bool, device=device))
                 given[modality] = torch.zeros(size, 1, self.featurizer.widths[modality], device=device)
-            masks.append(mask)
         there = torch.stack(masks, dim=1)  # [B, M]
         if self.training and self.config.modality_dropout:
             there = hide_modalities(there, chance=self.config.modality_dropout)
@@ -100,7 +98,7 @@ class RecDistillStudent(PreTrainedModel):
     def encode_store(self, store: FeatureStore, *, batch_size: int = 4096, normalize: bool = True) -> np.ndarray:
         """[I, d] float32 vectors of a whole catalogue, as :meth:`encode` gives them for the same items."""
         with _evaluating(self):
-            parts = [self(*store.batch(rows)) for rows in torch.arange(len(store)).split(batch_size)]
+            parts = [self(*store.batch(slice(row, row + batch_size))) for row in range(0, len(store), batch_size)]
         return _finish(parts, self.config.dim, normalize=normalize)
 
     @torch.inference_mode()
@@ -111,8 +109,8 @@ class RecDistillStudent(PreTrainedModel):
 
         Args:
             items: dicts with any non-empty subset of ``text`` (field → string), ``image`` (path, bytes or PIL image, or
-                a list of them), ``audio`` (path, bytes or (waveform, rate), or a list) and ``structured`` (field → value
-                or list of values). A picture or sound that cannot be read is warned of and counts as missing.
+                a list of them), ``audio`` (path, bytes or (waveform, rate), or a list) and ``structured`` (field →
+                value or list of values). A picture or sound that cannot be read is warned of and counts as missing.
             batch_size: items in memory at once. An item's vector depends neither on it nor on other items (1e-5).
             normalize: scale to norm 1, for cosine; else as :meth:`forward` gives them.
 
@@ -154,10 +152,7 @@ class RecDistillStudent(PreTrainedModel):
                     remedy="give a readable file, or another modality",
                 )
             warnings.warn(f"item {row}: counted as missing: {'; '.join(why)}", stacklevel=4)
-        body = next(self.body.parameters())
-        return {m: value.to(body.device) for m, value in features.items()}, {
-            m: mask.to(body.device) for m, mask in present.items()
-        }
+        return features, present
 
     @property
     def towers(self) -> Towers:

@@ -1,7 +1,10 @@
 """The ``encode`` stage: items and media → features of every modality, the featurizer, and untrained content vectors.
 
-Memory: the items table, 24 bytes a cached unit, W² doubles for a projection, and one block (8,192 items) of tower
-vectors and features: about 4 · 8,192 · Σ (F · T · W) bytes. The catalogue's features are never in memory as a whole.
+The featurizer is fitted on the whole catalogue's content, new items included: it reads no behaviour and no labels.
+
+Memory: the items table, about 200 bytes an item and modality for keys, 24 bytes a unit of the cache, W² doubles for a
+projection, ``fit_items`` items as Python objects, and one block (8,192 items) of tower vectors and features: about
+4 · 8,192 · Σ (F · T · W) bytes. The catalogue's features are never in memory as a whole.
 """
 
 from __future__ import annotations

@@ -69,8 +69,8 @@ class FeatureStore:
     def __len__(self) -> int:
         return len(self.item_ids)
 
-    def batch(self, rows: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Features [B, T, W] and masks [B] of some rows, as :class:`RecDistillStudent` takes them."""
+    def batch(self, rows: Tensor | slice) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Features [B, T, W] and masks [B] of some rows, as a student takes them; a slice is not copied."""
         return {m: values[rows] for m, values in self.features.items()}, {
             m: mask[rows] for m, mask in self.present.items()
         }

@@ -29,9 +29,12 @@ class _TrainedTeacher(Settings):
         0.75, ge=0, le=1, description="negatives are drawn in proportion to support to this power (0: uniform)"
     )
     logq: float = Field(
-        1.0, ge=0, le=1, description="strength of the logQ correction: 1 leaves popularity in the vectors, 0 takes it out"
+        1.0,
+        ge=0,
+        le=1,
+        description="strength of the logQ correction: 1 leaves popularity in the vectors, 0 takes it out",
     )
-    dropout: float = Field(0.3, ge=0, lt=1)
+    dropout: float = Field(0.3, ge=0, lt=1, description="share of a user vector's (a Transformer's) inputs set to zero")
     batch: int = Field(128, ge=1, description="users a step")
     user_power: float = Field(
         1.0, ge=0, le=1, description="users are drawn in proportion to their positives to this power (0: alike)"
@@ -47,10 +50,10 @@ class _TrainedTeacher(Settings):
 class IdTeacherConfig(_TrainedTeacher):
     """Item vectors by id from users' sets of positives (order plays no part)."""
 
-    loss: Literal["softmax", "bpr"] = Field("softmax", description="softmax over candidates, or pairwise BPR")
+    loss: Literal["softmax", "bpr"] = Field("softmax", description="softmax over candidates, or BPR over pairs")
     user_form: Literal["history", "table"] = Field(
         "history",
-        description="a user is the mean of some of their items' vectors (as retrieval will ask), or a row of a user table",
+        description="a user is the mean of some of their items' vectors (as retrieval asks), or a row of a user table",
     )
     history: int = Field(10, ge=1, description="most items in a user's mean while training (user_form history)")
     behaviour_weight: float = Field(
@@ -61,14 +64,23 @@ class IdTeacherConfig(_TrainedTeacher):
 class SequenceTeacherConfig(_TrainedTeacher):
     """A causal Transformer over users' positives in time order (SASRec), item table shared by input and output."""
 
-    full_softmax_up_to: int = Field(2_000, ge=0, description="as above; each position of each user scores all candidates")
+    full_softmax_up_to: int = Field(
+        2_000, ge=0, description="as above; each position of each user scores all candidates"
+    )
     negatives: int = Field(512, ge=1, description="items sampled a step, shared by the batch (sampled softmax)")
-    user_power: float = Field(0.5, ge=0, le=1, description="users are drawn in proportion to their positives to this power")
+    batch: int = Field(64, ge=1, description="users a step")
+    validate_every: int = Field(50, ge=1, description="steps between validations")
+    patience: int = Field(4, ge=0, description="stop after so many validations without a better one (0: never)")
+    user_power: float = Field(
+        0.5, ge=0, le=1, description="users are drawn in proportion to their positives to this power"
+    )
     length: int = Field(50, ge=1, description="items of a user that the model sees at once")
-    layers: int = Field(2, ge=1)
-    heads: int = Field(2, ge=1)
+    layers: int = Field(2, ge=1, description="Transformer blocks")
+    heads: int = Field(2, ge=1, description="attention heads; they divide dim")
     pooled_weight: float = Field(
-        0.5, ge=0, description="weight of predicting from the mean of the items so far; makes the table useful by itself"
+        0.5,
+        ge=0,
+        description="weight of predicting from the mean of the items so far; makes the table useful by itself",
     )
     dense_learning_rate: float = Field(1e-3, gt=0, description="of the Transformer's AdamW")
     weight_decay: float = Field(0.01, ge=0, description="of the Transformer's AdamW")
@@ -87,7 +99,9 @@ class ExternalTeacherConfig(Settings):
     """A table ``item_id → vector`` made elsewhere, for instance by a production recommender."""
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", description="the teacher's name, and its table's")
-    path: Path = Field(description="Parquet: item_id, embedding (float32 lists of one width), optional support, confidence")
+    path: Path = Field(
+        description="Parquet: item_id, embedding (float32 lists of one width), optional support, confidence"
+    )
     geometry: Geometry = Field("cosine", description="how its vectors compare")
 
     @field_validator("name")
@@ -103,10 +117,12 @@ class TeachersConfig(Settings):
 
     id: IdTeacherConfig | None = Field(default_factory=IdTeacherConfig, description="null: none")
     sequence: SequenceTeacherConfig | None = Field(default_factory=SequenceTeacherConfig, description="null: none")
-    external: list[ExternalTeacherConfig] = Field(default_factory=list)
+    external: list[ExternalTeacherConfig] = Field(default_factory=list, description="tables made elsewhere")
     min_behaviours: int = Field(1, ge=1, description="positive behaviours that make an event a training positive")
     last: int = Field(1_000, ge=2, description="latest distinct positives of a user that are trained on")
-    confidence_prior: float = Field(5.0, ge=0, description="confidence of a vector behind which n positives stand: n / (n + this)")
+    confidence_prior: float = Field(
+        5.0, ge=0, description="confidence of a vector behind which n positives stand: n / (n + this)"
+    )
     validation_cases: int = Field(4_000, ge=1, description="most questions asked at a validation, drawn at random")
 
     @model_validator(mode="after")

@@ -79,9 +79,7 @@ class IdTeacher:
             len(positives.item_ids), dim=dim, seed=seed, scale=init_scale, learning_rate=learning_rate, l2=l2
         )
         self._user_table = (
-            IdTable(
-                len(positives.counts), dim=dim, seed=seed + 1, scale=init_scale, learning_rate=learning_rate, l2=l2
-            )
+            IdTable(len(positives.counts), dim=dim, seed=seed + 1, scale=init_scale, learning_rate=learning_rate, l2=l2)
             if user_form == "table"
             else None
         )

@@ -82,9 +82,7 @@ class SequenceTeacher:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._model = CausalTransformer(dim=dim, length=length, layers=layers, heads=heads, dropout=dropout)
-        self._optimizer = torch.optim.AdamW(
-            self._model.parameters(), lr=dense_learning_rate, weight_decay=weight_decay
-        )
+        self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=dense_learning_rate, weight_decay=weight_decay)
 
     @property
     def state(self) -> Mapping[str, Stateful]:

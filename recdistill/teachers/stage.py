@@ -34,13 +34,14 @@ from recdistill.teachers.validation import Questions, Score
 from recdistill.training import LogFn, fit
 
 REPORT = "teachers.json"
-# The questions are part of the fold, not of a run: every seed answers the same ones.
-_QUESTIONS_SEED = 0
+# Questions and the order of ties are part of the fold, not of a run: every seed meets the same ones.
+_FOLD_SEED = 0
+
+_REPORTED = ("kind", "geometry", "dim", "steps", "judged_by", "scores")
+_DROPPED = ("unknown_ids", "withheld_cold_ids")
 
 
-def teach(
-    config: TeachersConfig, *, fold: Fold, out: Path, seed: int, key: str, log: Callable[[str], LogFn]
-) -> None:
+def teach(config: TeachersConfig, *, fold: Fold, out: Path, seed: int, key: str, log: Callable[[str], LogFn]) -> None:
     """Write ``out/{selection,final}/<name>.parquet`` for every teacher, and ``out/teachers.json``.
 
     Args:
@@ -83,11 +84,11 @@ class _Run:
     def __init__(
         self, config: TeachersConfig, fold: Fold, *, out: Path, seed: int, key: str, log: Callable[[str], LogFn]
     ) -> None:
-        self._config, self._fold, self._out, self._seed, self._key, self._log = config, fold, out, seed, key, log
+        self._config, self._out, self._seed, self._key, self._log = config, out, seed, key, log
         self._catalogue = fold.item_ids()
         self._positives = {
             which: Positives.of(
-                fold.training(which), min_behaviours=config.min_behaviours, last=config.last, seed=_QUESTIONS_SEED
+                fold.training(which), min_behaviours=config.min_behaviours, last=config.last, seed=_FOLD_SEED
             )
             for which in FITS
         }
@@ -97,7 +98,7 @@ class _Run:
             min_behaviours=config.min_behaviours,
             most=config.validation_cases,
             state_length=config.sequence.length if config.sequence is not None else 1,
-            seed=_QUESTIONS_SEED,
+            seed=_FOLD_SEED,
         )
         positives = self._positives["selection"]
         known = self._catalogue.get_indexer(positives.item_ids)
@@ -129,7 +130,7 @@ class _Run:
         for which, external in tables.items():
             table = external.table
             metadata = {**table.metadata, "fit": which, "key": self._key}
-            metadata |= {"unknown_ids": external.unknown, "withheld_cold_ids": external.withheld}
+            metadata |= dict(zip(_DROPPED, (external.unknown, external.withheld), strict=True))
             if which == "selection":
                 vectors, present = table.align(self._catalogue)
                 score = self._questions.of_table(vectors, present, cosine=metadata["geometry"] == "cosine")
@@ -198,14 +199,11 @@ class _Run:
         """A teacher's part of the report, from the metadata of its tables."""
         about = {which: read_metadata(self._path(which, name)) for which in FITS}
         selection = about["selection"]
-        part: dict[str, Any] = {
-            key: selection[key] for key in ("kind", "geometry", "dim", "steps", "judged_by", "scores") if key in selection
-        }
-        best = max(score["ndcg_at_10"] for score in selection["scores"].values())
-        part["beats_popularity"] = best > self._popularity.ndcg_at_10
+        part: dict[str, Any] = {key: selection[key] for key in _REPORTED if key in selection}
+        part["beats_popularity"] = selection["scores"]["mean"]["ndcg_at_10"] > self._popularity.ndcg_at_10
         for which in FITS:
             ids = EmbeddingTable.read(self._path(which, name)).ids
             part[which] = {"items": len(ids), "coverage": round(len(ids) / len(self._catalogue), 4)}
-            part[which] |= {key: about[which][key] for key in ("unknown_ids", "withheld_cold_ids") if key in about[which]}
+            part[which] |= {key: about[which][key] for key in _DROPPED if key in about[which]}
         part["curve"] = selection.get("curve", [])
         return part

@@ -8,6 +8,7 @@ Shapes: R rows, d width, n ids, B bags.
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -19,6 +20,8 @@ from torchrec.optim import RowWiseAdagrad
 _KEY = "id"
 # FBGEMM's CPU kernels read rows as vectors of four floats.
 WIDTH_MULTIPLE = 4
+# TorchRec's first lookup makes torch warn of a change to come in torch.fx, of which no user can make anything.
+logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 
 class IdTable:

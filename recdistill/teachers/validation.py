@@ -76,9 +76,7 @@ class Questions:
         ranks = case_ranks(vectors, self.drawn, cosine=cosine, present=present)
         return Score.of(ranks, present[self.drawn.target])
 
-    def of_states(
-        self, states: Callable[[Tensor], Tensor], vectors: np.ndarray, known: np.ndarray
-    ) -> Score:
+    def of_states(self, states: Callable[[Tensor], Tensor], vectors: np.ndarray, known: np.ndarray) -> Score:
         """Score a sequence model by the state behind the user's last items.
 
         Args:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,7 +87,8 @@ def test_siglip_and_a_whole_clip(tmp_path: Path, towers: dict[str, Path]) -> Non
         SiglipVisionModel,
     )
 
-    small = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    small: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
+    small["num_attention_heads"] = 2
     torch.manual_seed(0)
     siglip, clip = tmp_path / "siglip", tmp_path / "clip"
     SiglipVisionModel(SiglipVisionConfig(**small, image_size=32, patch_size=16)).save_pretrained(siglip)

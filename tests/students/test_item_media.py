@@ -144,11 +144,8 @@ def test_pieces_repeat_short_sounds_and_cut_long_ones() -> None:
 def test_equal_content_has_one_key(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(png(3))
-    keys = [
-        content_key(source, limits=LIMITS) for source in (png(3), path, png(4), (np.zeros(4), 8), (np.zeros(4), 16))
-    ]
-    assert keys[0] == keys[1]
-    assert len(set(keys)) == 4
+    keys = [content_key(source, limits=LIMITS) for source in (png(3), path, png(4))]
+    assert keys[0] == keys[1] != keys[2]
     assert all(len(key) == 16 for key in keys)
 
 

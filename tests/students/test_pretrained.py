@@ -12,7 +12,8 @@ import pytest
 from tiny_world import World, tiny_bert
 
 from recdistill.errors import UserError
-from recdistill.students import RecDistillStudent, StudentConfig, build_student
+from recdistill.students import RecDistillStudent, RecDistillStudentConfig, StudentConfig, build_student
+from recdistill.students.registration import register
 
 LOAD = """
 import pickle, sys
@@ -61,6 +62,16 @@ def test_without_torch_settings_still_work() -> None:
     done = subprocess.run([sys.executable, "-c", BROKEN], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[0] == "15 linear"
     assert "is broken" in done.stdout.splitlines()[1]
+
+
+def test_registering_again_does_no_harm() -> None:
+    from transformers import AutoModel
+
+    before = list(sys.meta_path)
+    register()
+    register()
+    assert sys.meta_path == before
+    assert AutoModel._model_mapping[RecDistillStudentConfig] is RecDistillStudent
 
 
 def test_loading_leaves_nothing_uninitialised(world: World, tmp_path: Path) -> None:

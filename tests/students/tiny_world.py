@@ -58,7 +58,7 @@ def wav(seed: int, *, seconds: float = 0.5, rate: int = 8000) -> bytes:
 
 
 def make_items(count: int) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
-    """Items as a user gives them to ``encode``, media by their ids; and the media. Every modality is missing somewhere."""
+    """Items as a user gives them, media by their ids; and the media. Every modality is missing somewhere."""
     rng = np.random.default_rng(7)
     items, media = [], {}
     for number in range(count):

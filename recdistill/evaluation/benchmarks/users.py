@@ -33,6 +33,7 @@ def seq2item(
         last=config.last if agree is None else config.filtered_last,
         max_targets=config.max_targets,
         min_positive=config.min_positive,
+        min_history=config.min_history,
         seed=seed,
         agree=agree,
         exclude_history=config.exclude_history,

@@ -103,8 +103,9 @@ def on_cores(work: Callable[[Input], Output], batches: Sequence[Input]) -> list[
     if workers <= 1:
         return [run(batch) for batch in batches]
     threads = torch.get_num_threads()
+    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
     try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(run, batches))
+        return list(pool.map(run, batches))
     finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C must not wait for what has not begun
         torch.set_num_threads(threads)

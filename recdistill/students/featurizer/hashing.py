@@ -12,7 +12,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from scipy import sparse
-from sklearn.decomposition import TruncatedSVD
 from torch import Tensor, nn
 
 from recdistill.students.featurizer.scaling import unit_scale
@@ -46,13 +45,16 @@ class HashedBag(nn.Module):
         occurs = np.bincount(counts.indices, minlength=1 << buckets_log2)
         idf = np.where(occurs >= 2, np.log((1 + len(bags)) / (1 + np.maximum(occurs, 1))), 0.0)
         weighted = _weighted(counts, idf)
-        rank = min(width, int((idf > 0).sum()), int((np.diff(weighted.indptr) > 0).sum()))
+        used = np.flatnonzero(idf > 0)  # most buckets are empty, and would cost as much
+        rank = min(width, len(used), int((np.diff(weighted.indptr) > 0).sum()))
         if rank < 1:
             return None
-        svd = TruncatedSVD(rank, n_iter=4, random_state=0).fit(weighted)
+        from sklearn.decomposition import TruncatedSVD  # here, since a student that serves fits nothing
+
+        svd = TruncatedSVD(rank, n_iter=4, random_state=0).fit(weighted[:, used])
         fitted = cls(buckets_log2=buckets_log2, width=rank)
         fitted.idf.copy_(torch.from_numpy(idf))
-        fitted.components.copy_(torch.from_numpy(np.ascontiguousarray(svd.components_.T)))
+        fitted.components[torch.from_numpy(used)] = torch.from_numpy(svd.components_.T.astype(np.float32))
         vectors = torch.from_numpy(weighted @ fitted.components.numpy())
         present = torch.from_numpy(np.diff(weighted.indptr) > 0)
         fitted.mean.copy_(vectors[present].double().mean(0))
