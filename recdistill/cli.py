@@ -13,6 +13,10 @@ from rich.console import Console
 
 from recdistill.errors import UserError
 
+# Threads that wait by spinning take the cores from each other as soon as anything else runs on the machine: several
+# times slower there, and no faster alone. It must be said before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,

@@ -39,8 +39,8 @@ def test_all_faults_are_told_at_once_with_the_nearest_key(tmp_path):
 
 
 def test_keys_inside_lists_of_settings_are_explained(tmp_path):
-    path = write(tmp_path, "name: x\ndata: {adapter: synthetic}\ndistill: {weightings: [{relationl: 1}]}\n")
-    with pytest.raises(UserError, match=r"weightings.0.relationl: unknown key; did you mean 'relational'"):
+    path = write(tmp_path, "name: x\ndata: {adapter: synthetic}\ndistill: {trials: [{weights: {relationl: 1}}]}\n")
+    with pytest.raises(UserError, match=r"trials.0.weights.relationl: unknown key; did you mean 'relational'"):
         load_recipe(path)
 
 

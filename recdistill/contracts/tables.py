@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from recdistill.contracts import names
 from recdistill.errors import UserError
 
-_METADATA_KEY = b"recdistill"
+METADATA_KEY = b"recdistill"
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
@@ -54,7 +54,7 @@ def write_table(table: pa.Table | pd.DataFrame, path: Path, *, metadata: Mapping
     if isinstance(table, pd.DataFrame):
         table = pa.Table.from_pandas(table, preserve_index=False)
     known = {k: v for k, v in (table.schema.metadata or {}).items() if k != b"pandas"}
-    known[_METADATA_KEY] = json.dumps(dict(metadata or {}), sort_keys=True).encode()
+    known[METADATA_KEY] = json.dumps(dict(metadata or {}), sort_keys=True).encode()
     with atomic(path) as temporary:
         pq.write_table(table.replace_schema_metadata(known), temporary)
 
@@ -75,7 +75,7 @@ def read_table(path: Path, *, columns: Sequence[str] | None = None) -> pa.Table:
 
 def read_metadata(path: Path) -> dict[str, Any]:
     """The JSON provenance written by :func:`write_table` ({} when there is none)."""
-    raw = (pq.read_schema(path).metadata or {}).get(_METADATA_KEY, b"{}")
+    raw = (pq.read_schema(path).metadata or {}).get(METADATA_KEY, b"{}")
     value: dict[str, Any] = json.loads(raw)
     return value
 

@@ -18,7 +18,23 @@ class Weights(Settings):
     )
     alignment: float = Field(0.0, ge=0, description="1 − cosine between projected student and ID teachers")
     item_to_item: float = Field(
-        0.1, ge=0, description="InfoNCE between two views of an item under modality dropout: content perception"
+        0.03, ge=0, description="InfoNCE between two views of an item under modality dropout: content perception"
+    )
+
+
+class Trial(Settings):
+    """What validation chooses among: the settings that no log tells beforehand."""
+
+    weights: Weights = Weights()
+    temperature: float = Field(0.07, gt=0, description="of both InfoNCE objectives")
+    log_q: float = Field(
+        1.0,
+        ge=0,
+        le=1,
+        description="strength of the sampling correction; 1 lets vectors carry popularity, 0 removes it",
+    )
+    history_power: float = Field(
+        0.0, ge=0, le=1, description="a pair weighs its user's pair count to the minus this power"
     )
 
 
@@ -26,8 +42,8 @@ class DistillConfig(Settings):
     """How the student is trained (METHOD 4). The defaults suit a small frozen-tower student."""
 
     teachers: tuple[str, ...] = Field(("id_teacher",), description="tables that relational and alignment distil from")
-    weightings: tuple[Weights, ...] = Field(
-        (Weights(),), min_length=1, description="tried in the selection fit; validation picks one"
+    trials: tuple[Trial, ...] = Field(
+        (Trial(), Trial(temperature=0.05)), min_length=1, description="each is trained in the selection fit; validation picks one"
     )
     sequence_head: Literal["mean", "transformer"] = Field(
         "mean", description="how a query sequence becomes one vector in training"
@@ -37,18 +53,8 @@ class DistillConfig(Settings):
     learning_rate: float = Field(1e-3, gt=0, description="peak of the one-cycle schedule")
     weight_decay: float = Field(0.05, ge=0)
     clip_norm: float = Field(1.0, gt=0)
-    temperature: float = Field(0.1, gt=0, description="of both InfoNCE objectives")
-    log_q: float = Field(
-        1.0,
-        ge=0,
-        le=1,
-        description="strength of the sampling correction; 1 lets vectors carry popularity, 0 removes it",
-    )
     relational_temperature: float = Field(
         0.1, gt=0, description="of student and teacher similarities in the relational term"
-    )
-    history_power: float = Field(
-        0.5, ge=0, le=1, description="a pair weighs its user's pair count to the minus this power"
     )
     validate_every: int = Field(50, ge=1)
     patience: int = Field(4, ge=0, description="validations without a better score before training stops (0: never)")

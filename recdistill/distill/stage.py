@@ -6,6 +6,7 @@ Memory: the catalogue's features (4 · I · Σ tokens · width bytes), the pairs
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import nn
 
 from recdistill.contracts.fold import Fit, Fold
 from recdistill.contracts.tables import EmbeddingTable, atomic, write_json
-from recdistill.distill.config import DistillConfig, Weights
+from recdistill.distill.config import DistillConfig, Trial, Weights
 from recdistill.distill.heads import MeanHead, TransformerHead
 from recdistill.distill.pairs import InterestPairs
 from recdistill.distill.step import DistillStep
@@ -26,7 +27,7 @@ from recdistill.retrieval.ranks import seq2item_recall
 from recdistill.students import FeatureStore, RecDistillStudent, StudentConfig, build_student
 from recdistill.training import Fitted, LogFn, fit
 
-CONTENT_ONLY = Weights(sequence_to_item=0, relational=0, alignment=0, item_to_item=1)
+CONTENT_ONLY = Trial(weights=Weights(sequence_to_item=0, relational=0, alignment=0, item_to_item=1), temperature=0.1)
 
 
 def distill(
@@ -44,7 +45,7 @@ def distill(
 ) -> None:
     """Write ``out/<fit>/{student,content_student}`` (models) and their vectors of the whole catalogue beside them.
 
-    The selection fit tries each weighting and keeps the one that validates best by vanilla seq2item recall@10; the
+    The selection fit runs each trial and keeps the one that validates best by vanilla seq2item recall@10; the
     final fit repeats that training on more data, up to the step that validated best. The content student is the same
     model trained by the item-to-item contrast alone: what content gives without behaviour.
 
@@ -55,96 +56,73 @@ def distill(
     """
     history = fold.history("selection")
     cases = seq2item_cases(history, fold.targets("selection"), seed=seed)
-    features = FeatureStore.load(content, history.item_ids)
+    inputs = _Inputs(fold, FeatureStore.load(content, history.item_ids), content, teach, mine)
     summary: dict[str, Any] = {}
-    for subject, weightings in (("content_student", (CONTENT_ONLY,)), ("student", config.weightings)):
-        tried = []
-        for index, weights in enumerate(weightings):
-            curve = log(f"{subject}/selection-{index}")
-            trial = _Training(
-                config,
-                student,
-                weights,
-                fold=fold,
-                of="selection",
-                features=features,
-                content=content,
-                teach=teach,
-                mine=mine,
-                seed=seed,
+    for subject, trials in (("content_student", (CONTENT_ONLY,)), ("student", config.trials)):
+        scores: list[float] = []
+        chosen: tuple[int, Fitted, _Training] | None = None
+        for index, trial in enumerate(trials):
+            training = _Training(config, student, trial, inputs, of="selection", seed=seed)
+            name = f"{subject}-selection-{index}"
+            fitted = training.run(
+                out / f".{name}.pt", f"{key}/{name}", log(f"{subject}/selection-{index}"), cases=cases
             )
-            fitted = trial.run(
-                out / f".{subject}-selection-{index}.pt", f"{key}/{subject}/{index}", curve, cases=cases, steps=None
-            )
-            tried.append((fitted, trial))
-        best = max(range(len(tried)), key=lambda index: tried[index][0].best_score)
-        fitted, trial = tried[best]
-        trial.write(out / "selection", subject)
-        final = _Training(
-            config,
-            student,
-            weightings[best],
-            fold=fold,
-            of="final",
-            features=features,
-            content=content,
-            teach=teach,
-            mine=mine,
-            seed=seed,
-        )
+            if chosen is None or fitted.best_score > max(scores):
+                chosen = (index, fitted, training)
+            scores.append(fitted.best_score)
+        assert chosen is not None  # there is at least one trial
+        index, fitted, training = chosen
+        training.write(out / "selection", subject)
+        final = _Training(config, student, trials[index], inputs, of="final", seed=seed)
         final.run(
-            out / f".{subject}-final.pt",
-            f"{key}/{subject}/final",
-            log(f"{subject}/final"),
-            cases=None,
-            steps=fitted.best_step,
+            out / f".{subject}-final.pt", f"{key}/{subject}-final", log(f"{subject}/final"), steps=fitted.best_step
         )
         final.write(out / "final", subject)
         summary[subject] = {
-            "chosen": weightings[best].model_dump(),
+            "chosen": trials[index].model_dump(),
             "steps": fitted.best_step,
-            "validation_recall_at_10": [one.best_score for one, _ in tried],
-            "weightings": [weights.model_dump() for weights in weightings],
-            "parameters": sum(p.numel() for p in trial.student.parameters() if p.requires_grad),
+            "validation_recall_at_10": scores,
+            "trials": [trial.model_dump() for trial in trials],
+            "parameters": sum(p.numel() for p in training.student.parameters() if p.requires_grad),
         }
     write_json(summary, out / "distill.json")
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What every training of the stage reads."""
+
+    fold: Fold
+    features: FeatureStore
+    content: Path
+    teach: Path
+    mine: Path
 
 
 class _Training:
     """One training of one fit: everything built from the seed, so that it can be built again to resume."""
 
     def __init__(
-        self,
-        config: DistillConfig,
-        student: StudentConfig,
-        weights: Weights,
-        *,
-        fold: Fold,
-        of: Fit,
-        features: FeatureStore,
-        content: Path,
-        teach: Path,
-        mine: Path,
-        seed: int,
+        self, config: DistillConfig, student: StudentConfig, trial: Trial, inputs: _Inputs, *, of: Fit, seed: int
     ) -> None:
-        self.config, self.weights, self.of, self.seed, self.features = config, weights, of, seed, features
-        training = fold.training(of)
+        self.config, self.trial, self.of, self.seed, self.features = config, trial, of, seed, inputs.features
+        training = inputs.fold.training(of)
         self.item_ids = training.item_ids
-        self.student: RecDistillStudent = build_student(student, content=content, seed=seed)
-        self.pairs = InterestPairs(mine / of / "interest_pairs.parquet", training, history_power=config.history_power)
-        self.targets = (
-            load_targets(teach / of, config.teachers, self.item_ids) if weights.relational or weights.alignment else []
-        )
+        self.student: RecDistillStudent = build_student(student, content=inputs.content, seed=seed)
+        pairs = inputs.mine / of / "interest_pairs.parquet"
+        self.pairs = InterestPairs(pairs, training, history_power=trial.history_power)
+        distils = trial.weights.relational or trial.weights.alignment
+        self.targets = load_targets(inputs.teach / of, config.teachers, self.item_ids) if distils else []
         torch.manual_seed(seed)
         width = self.student.prefixes[-1]
-        self.head: nn.Module = (
-            MeanHead()
-            if config.sequence_head == "mean"
-            else TransformerHead(width=width, length=self.pairs.query.shape[1])
-        )
+        self.head: nn.Module = MeanHead()
+        if config.sequence_head == "transformer":
+            self.head = TransformerHead(width=width, length=self.pairs.query.shape[1])
         self.projections = nn.ModuleList(nn.Linear(width, target.vectors.shape[1]) for target in self.targets)
 
-    def run(self, checkpoint: Path, key: str, log: LogFn, *, cases: Cases | None, steps: int | None) -> Fitted:
+    def run(
+        self, checkpoint: Path, key: str, log: LogFn, *, cases: Cases | None = None, steps: int | None = None
+    ) -> Fitted:
         """Train, validating on ``cases`` if given; ``steps`` ends the same schedule earlier."""
         config = self.config
         modules = nn.ModuleDict({"student": self.student, "head": self.head, "projections": self.projections})
@@ -163,7 +141,7 @@ class _Training:
             features=self.features,
             pairs=self.pairs,
             targets=self.targets,
-            weights=self.weights,
+            trial=self.trial,
             config=config,
             optimizer=optimizer,
             schedule=schedule,
@@ -183,12 +161,10 @@ class _Training:
             patience=config.patience,
         )
 
-    @torch.inference_mode()
-    def vectors(self, batch: int = 4096) -> np.ndarray:
-        """[I, d] float32 vectors of the whole catalogue."""
+    def vectors(self) -> np.ndarray:
+        """[I, d] float32 unit vectors of the whole catalogue, as the saved student encodes it."""
         self.student.eval()
-        rows = torch.arange(len(self.item_ids)).split(batch)
-        return torch.cat([self.student(*self.features.batch(part)) for part in rows]).numpy()
+        return self.student.encode_store(self.features)
 
     def write(self, folder: Path, subject: str) -> None:
         """Save the model, the sequence head if it has weights, and the catalogue's vectors."""

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from recdistill.distill.config import DistillConfig, Weights
+from recdistill.distill.config import DistillConfig, Trial
 from recdistill.distill.pairs import InterestPairs
 from recdistill.distill.teachers import Target
 from recdistill.objectives.alignment import alignment
@@ -34,7 +34,7 @@ class DistillStep:
         features: FeatureStore,
         pairs: InterestPairs,
         targets: Sequence[Target],
-        weights: Weights,
+        trial: Trial,
         config: DistillConfig,
         optimizer: torch.optim.Optimizer,
         schedule: torch.optim.lr_scheduler.LRScheduler,
@@ -42,7 +42,7 @@ class DistillStep:
     ) -> None:
         self.student, self.head, self.projections = student, head, projections
         self.features, self.pairs, self.targets = features, pairs, targets
-        self.weights, self.config = weights, config
+        self.trial, self.config = trial, config
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
 
@@ -51,7 +51,7 @@ class DistillStep:
         for module in (self.student, self.head):
             module.train()
         parts = self._objectives(step_generator(self.seed, step))
-        loss = torch.stack([getattr(self.weights, name) * value for name, value in parts.items()]).sum()
+        loss = torch.stack([getattr(self.trial.weights, name) * value for name, value in parts.items()]).sum()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self._parameters, self.config.clip_norm)
@@ -64,7 +64,7 @@ class DistillStep:
         }
 
     def _objectives(self, generator: torch.Generator) -> dict[str, Tensor]:
-        config, weights, parts = self.config, self.weights, dict[str, Tensor]()
+        config, trial, weights, parts = self.config, self.trial, self.trial.weights, dict[str, Tensor]()
         if not (weights.sequence_to_item or weights.relational or weights.alignment):
             # Content alone: items drawn evenly, since a content student knows nothing of popularity.
             rows = torch.randint(len(self.pairs.log_q), (config.batch_size,), generator=generator).unique()
@@ -80,13 +80,13 @@ class DistillStep:
             where[present] = place[len(batch.target) :]
             # One gather for queries and targets: F.embedding's backward is much faster than that of indexing.
             gathered = F.embedding(torch.cat([where, target[:, None]], dim=1), vectors)  # [B, L + 1, d]
-            log_q = config.log_q * self.pairs.log_q[batch.target]
+            log_q = trial.log_q * self.pairs.log_q[batch.target]
             own = torch.arange(len(target))
 
             def sequence_to_item(prefix: Tensor) -> Tensor:
                 query = self.head(prefix[:, :-1], present)
                 return infonce(
-                    query, prefix[:, -1], own, temperature=config.temperature, log_q=log_q, excluded=batch.excluded
+                    query, prefix[:, -1], own, temperature=trial.temperature, log_q=log_q, excluded=batch.excluded
                 )
 
             # The Transformer head has one width; the mean serves every prefix.
@@ -126,6 +126,6 @@ class DistillStep:
 
         def contrast(views: Tensor) -> Tensor:
             own = torch.arange(len(views))
-            return infonce(views[:, 0], views[:, 1], own, temperature=self.config.temperature)
+            return infonce(views[:, 0], views[:, 1], own, temperature=self.trial.temperature)
 
         return over_prefixes(contrast, joined, self.student.prefixes)

@@ -10,6 +10,8 @@ Shapes: n units, c columns (subject, metric, seed), D draws.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,13 +21,13 @@ from recdistill.contracts import names
 
 KEY = [names.SUBJECT, names.BENCHMARK, names.SPLIT, names.METRIC]
 LEVEL = 0.95
-_DRAWN_NUMBERS = 20_000_000
+_DRAWN_NUMBERS = 10_000_000
 
 
 def summarise(records: pd.DataFrame, *, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
     """One row per (subject, benchmark, split, metric).
 
-    Memory: the records, and 8·(D·n + 2·n·c) bytes for one benchmark and split.
+    Memory: the records, and 8·(10 million + 2·n·c) bytes for one benchmark and split.
 
     Args:
         records: rows of ``metric_records`` of any number of seeds and folds.
@@ -38,21 +40,15 @@ def summarise(records: pd.DataFrame, *, draws: int = 1000, seed: int = 0) -> pd.
     """
     by_unit = records[names.UNIT].notna()
     rows = _whole(records[~by_unit])
-    for key, part in _groups(records[by_unit], [names.BENCHMARK, names.SPLIT]):
-        benchmark, split = key
-        totals, counts = _by_unit(part)
-        values = _ratio(totals.sum(axis=0), counts.sum(axis=0))
-        drawn = _bootstrap(totals.to_numpy(), counts.to_numpy(), draws=draws, seed=seed)
-        places: dict[tuple[str, str], list[int]] = {}  # a column a seed
-        for at, column in enumerate(totals.columns.tolist()):
-            places.setdefault((column[0], column[1]), []).append(at)
-        for (subject, metric), columns in places.items():
-            over_seeds = values[columns]
+    for (benchmark, split), table in _tables(records[by_unit]).items():
+        values = _ratio(table.totals.sum(axis=0), table.counts.sum(axis=0))
+        drawn = _bootstrap(table.totals, table.counts, draws=draws, seed=seed)
+        for (subject, metric), columns in table.figures.items():
             low, high = _interval(drawn[:, columns].mean(axis=1))
             rows.append({
                 names.SUBJECT: subject, names.BENCHMARK: benchmark, names.SPLIT: split, names.METRIC: metric,
-                "value": float(over_seeds.mean()), "sd": _sd(over_seeds), "n": len(columns), "low": low, "high": high,
-                "units": int((counts.iloc[:, columns] > 0).any(axis=1).sum()),
+                "value": float(values[columns].mean()), "sd": _sd(values[columns]), "n": len(columns),
+                "low": low, "high": high, "units": int((table.counts[:, columns] > 0).any(axis=1).sum()),
             })
     header = [*KEY, "value", "sd", "n", "low", "high", "units"]
     return pd.DataFrame(rows, columns=header).sort_values(KEY, ignore_index=True)
@@ -90,34 +86,91 @@ def compare(
         benchmark, split, metric, ``a``, ``b``, ``difference``, ``low``, ``high`` (95 %), ``relative`` (difference / b),
         ``units``; one row a figure, sorted.
     """
-    sides = [records[records[names.SUBJECT] == subject_a], (records if other is None else other)]
-    sides[1] = sides[1][sides[1][names.SUBJECT] == subject_b]
-    parts = [dict(_groups(side[side[names.UNIT].notna()], KEY[1:])) for side in sides]
+    sides = []
+    for of, subject in ((records, subject_a), (records if other is None else other, subject_b)):
+        sides.append(_tables(of[(of[names.SUBJECT] == subject) & of[names.UNIT].notna()]))
     rows = []
-    for key in sorted(set(parts[0]) & set(parts[1])):
-        tables = [_by_unit(part[key]) for part in parts]
-        common = tables[0][0].index.intersection(tables[1][0].index)
-        if not len(common):
-            continue
-        means, drawn = [], []
-        for totals, counts in ((totals.loc[common], counts.loc[common]) for totals, counts in tables):
-            means.append(float(_ratio(totals.sum(axis=0), counts.sum(axis=0)).mean()))
-            drawn.append(_bootstrap(totals.to_numpy(), counts.to_numpy(), draws=draws, seed=seed).mean(axis=1))
-        low, high = _interval(drawn[0] - drawn[1])
-        difference = means[0] - means[1]
-        rows.append({
-            **dict(zip(KEY[1:], key, strict=True)),
-            "a": means[0], "b": means[1], "difference": difference, "low": low, "high": high,
-            "relative": difference / means[1] if means[1] else math.nan, "units": len(common),
-        })
-    columns = [*KEY[1:], "a", "b", "difference", "low", "high", "relative", "units"]
-    return pd.DataFrame(rows, columns=columns)
+    for key in sorted(set(sides[0]) & set(sides[1])):
+        first, second = sides[0][key], sides[1][key]
+        common = first.units.intersection(second.units)
+        for _, metric in first.figures:
+            if (subject_b, metric) not in second.figures:
+                continue
+            pair = [first.of(subject_a, metric, common), second.of(subject_b, metric, common)]
+            both = np.logical_and(*((counts > 0).any(axis=1) for _, counts in pair))
+            if not both.any():
+                continue
+            a, b = (float(_ratio(totals[both].sum(axis=0), counts[both].sum(axis=0)).mean()) for totals, counts in pair)
+            drawn = [
+                _bootstrap(totals[both], counts[both], draws=draws, seed=seed).mean(axis=1) for totals, counts in pair
+            ]
+            low, high = _interval(drawn[0] - drawn[1])
+            rows.append({
+                names.BENCHMARK: key[0], names.SPLIT: key[1], names.METRIC: metric, "a": a, "b": b,
+                "difference": a - b, "low": low, "high": high, "relative": (a - b) / b if b else math.nan,
+                "units": int(both.sum()),
+            })
+    header = [*KEY[1:], "a", "b", "difference", "low", "high", "relative", "units"]
+    return pd.DataFrame(rows, columns=header)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """One benchmark and split: what each unit (sorted) gives to each figure and seed.
+
+    Attributes:
+        units: [n].
+        figures: (subject, metric), sorted → its columns, one a seed.
+        totals, counts: [n, c] float64, zero where a unit has no record.
+    """
+
+    units: pd.Index
+    figures: dict[tuple[str, str], list[int]]
+    totals: np.ndarray
+    counts: np.ndarray
+
+    def of(self, subject: str, metric: str, units: pd.Index) -> tuple[np.ndarray, np.ndarray]:
+        """[len(units), seeds] totals and counts of one figure."""
+        place = np.ix_(self.units.get_indexer(units), self.figures[subject, metric])
+        return self.totals[place], self.counts[place]
+
+
+def _tables(records: pd.DataFrame) -> dict[tuple[str, str], _Table]:
+    """(benchmark, split), sorted → its table; the order of records leaves no trace."""
+    codes, values = {}, {}
+    for name in (*KEY, names.UNIT, names.SEED):
+        codes[name], values[name] = pd.factorize(records[name], sort=True)
+    column = (codes[names.SUBJECT] * len(values[names.METRIC]) + codes[names.METRIC]) * len(values[names.SEED])
+    column = column + codes[names.SEED]
+    group = codes[names.BENCHMARK] * len(values[names.SPLIT]) + codes[names.SPLIT]
+    order = np.argsort(group, kind="stable")
+    found, starts = np.unique(group[order], return_index=True)
+    tables = {}
+    for number, rows in zip(found.tolist(), np.split(order, starts[1:]), strict=True):
+        units, unit_at = np.unique(codes[names.UNIT][rows], return_inverse=True)
+        columns, column_at = np.unique(column[rows], return_inverse=True)
+        figures: dict[tuple[str, str], list[int]] = {}
+        for at, figure in enumerate((columns // len(values[names.SEED])).tolist()):
+            subject, metric = divmod(figure, len(values[names.METRIC]))
+            figures.setdefault((values[names.SUBJECT][subject], values[names.METRIC][metric]), []).append(at)
+        totals, counts = (
+            np.bincount(
+                unit_at * len(columns) + column_at, weights=records[name].to_numpy(np.float64)[rows],
+                minlength=len(units) * len(columns),
+            ).reshape(len(units), len(columns))
+            for name in (names.TOTAL, names.COUNT)
+        )
+        benchmark, split = divmod(number, len(values[names.SPLIT]))
+        key = (values[names.BENCHMARK][benchmark], values[names.SPLIT][split])
+        tables[key] = _Table(values[names.UNIT][units], figures, totals, counts)
+    return tables
 
 
 def _whole(records: pd.DataFrame) -> list[dict[str, Any]]:
     """Figures that do not divide by unit: mean over folds, then over seeds; their own intervals are averaged."""
     rows = []
-    for key, part in _groups(records, KEY):
+    grouped: Any = records.groupby(KEY, observed=True, sort=True)  # the stubs do not know that the keys are strings
+    for key, part in grouped:
         sums = part.groupby(names.SEED)[[names.TOTAL, names.COUNT]].sum()
         values = _ratio(sums[names.TOTAL], sums[names.COUNT])
         rows.append({
@@ -128,30 +181,22 @@ def _whole(records: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _groups(records: pd.DataFrame, by: list[str]) -> list[tuple[tuple[str, ...], pd.DataFrame]]:
-    found: Any = records.groupby(by, observed=True, sort=True)  # the stubs do not know the keys are strings
-    return list(found)
-
-
-def _by_unit(records: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """[n, c] totals and counts, zero where a unit has none; units sorted, so that draws depend on no row order."""
-    keys = [records[name].astype(str) for name in (names.SUBJECT, names.METRIC)]
-    grouped = records.groupby([records[names.UNIT].astype(str), *keys, records[names.SEED]], sort=True)
-    sums = grouped[[names.TOTAL, names.COUNT]].sum()
-    total, count = (sums[name].unstack([1, 2, 3]).fillna(0.0) for name in (names.TOTAL, names.COUNT))
-    return total.sort_index().sort_index(axis=1), count.sort_index().sort_index(axis=1)
-
-
 def _bootstrap(totals: np.ndarray, counts: np.ndarray, *, draws: int, seed: int) -> np.ndarray:
     """[D, c] the ratio in each draw of n units out of n; NaN where a draw has no count."""
     units = len(totals)
-    rng = np.random.default_rng(seed)
-    parts = []
     block = max(1, _DRAWN_NUMBERS // units)
-    for start in range(0, draws, block):
-        weights = rng.multinomial(units, np.full(units, 1 / units), size=min(block, draws - start)).astype(np.float64)
+    parts = []
+    for first in range(0, draws, block):
+        weights = _weights(units, first, min(block, draws - first), seed)
         parts.append(_ratio(weights @ totals, weights @ counts))
     return np.concatenate(parts)
+
+
+@lru_cache(maxsize=2)  # figures of one benchmark share their units
+def _weights(units: int, first: int, count: int, seed: int) -> np.ndarray:
+    """[count, n] float64: how often each unit is drawn in draws ``first`` and following."""
+    rng = np.random.default_rng((seed, first))
+    return rng.multinomial(units, np.full(units, 1 / units), size=count).astype(np.float64)
 
 
 def _ratio(total: Any, count: Any) -> np.ndarray:

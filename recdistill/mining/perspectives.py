@@ -52,7 +52,7 @@ def choose(
     consistent = jaccard(log.behaviours[block.event], log.behaviours[owner_target]) > config.jaccard
     noise = gumbel(len(item), rng)
     if perspective == "content_single_peak":
-        has = known.content.any(axis=1)
+        has: np.ndarray = np.any(known.content, axis=1)
         filters.append(("no content vector", has[item] & has[target_item]))
         asked = np.flatnonzero(
             filters[0][1] & filters[1][1]

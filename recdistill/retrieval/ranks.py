@@ -278,7 +278,9 @@ def topk(
     candidates: Tensor | None = None,
     block: int = 1024,
 ) -> tuple[Tensor, Tensor]:
-    """The ``k`` nearest items of each query by dot product, best first; equal scores in the items' order.
+    """The ``k`` nearest items of each query by dot product, best first, equal scores in the items' order.
+
+    Which of several equal items enter at the border of the ``k`` is not defined.
 
     Memory: 8·block·I bytes.
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recdistill.contracts import names
-from recdistill.contracts.tables import _METADATA_KEY, atomic
+from recdistill.contracts.tables import METADATA_KEY, atomic
 
 
 class VectorWriter:
@@ -49,7 +49,7 @@ def vector_table(path: Path, *, ids: pd.Index, width: int, metadata: Mapping[str
     """
     schema = pa.schema(
         [(names.ITEM_ID, pa.array(ids[:1]).type), (names.EMBEDDING, pa.list_(pa.float32(), width))],
-        metadata={_METADATA_KEY: json.dumps(dict(metadata), sort_keys=True).encode()},
+        metadata={METADATA_KEY: json.dumps(dict(metadata), sort_keys=True).encode()},
     )
     with (
         atomic(path) as temporary,

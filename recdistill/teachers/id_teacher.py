@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import dropout, normalize
 
-from recdistill.teachers.losses import MASKED, bpr_loss, candidate_bias, softmax_loss
-from recdistill.teachers.positives import NegativeSampler, Positives, UserSampler, expand, is_member
+from recdistill.teachers.indexing import expand, gather, is_member
+from recdistill.teachers.losses import MASKED, bpr_loss, candidate_bias, length_penalty, softmax_loss
+from recdistill.teachers.positives import NegativeSampler, Positives, UserSampler
 from recdistill.teachers.tables import IdTable
 from recdistill.training import Stateful, step_generator
 
@@ -40,6 +41,7 @@ class IdTeacher:
         full_softmax: every item is a candidate; else ``negatives`` sampled ones, with logQ correction.
         logq: 1 leaves the popularity of items in the vectors, 0 takes it out (Menon et al., ICLR 2021).
         behaviour_weight: a target with b behaviours weighs 1 + this × (b - 1).
+        l2: weight of the mean squared length of the item vectors that a step reads.
         seed: of initial values and of every step's draw.
     """
 
@@ -70,16 +72,17 @@ class IdTeacher:
         self._cosine, self._temperature = geometry == "cosine", temperature
         self._loss, self._full, self._negatives = loss, full_softmax, negatives
         self._history, self._dropout, self._batch, self._seed = history, dropout, batch, seed
+        self._l2 = l2
         self._users = UserSampler(positives.counts, power=user_power)
         self._sampler = NegativeSampler(positives.support, power=negatives_power)
         self._weight = 1 + behaviour_weight * (positives.behaviours - 1)
         shares = (positives.support.float() + 1) / (positives.support.float() + 1).sum()
         self._prior = (1 - logq) * shares.log()
         self._items = IdTable(
-            len(positives.item_ids), dim=dim, seed=seed, scale=init_scale, learning_rate=learning_rate, l2=l2
+            len(positives.item_ids), dim=dim, seed=seed, scale=init_scale, learning_rate=learning_rate
         )
         self._user_table = (
-            IdTable(len(positives.counts), dim=dim, seed=seed + 1, scale=init_scale, learning_rate=learning_rate, l2=l2)
+            IdTable(len(positives.counts), dim=dim, seed=seed + 1, scale=init_scale, learning_rate=learning_rate)
             if user_form == "table"
             else None
         )
@@ -99,13 +102,15 @@ class IdTeacher:
         batch = self._draw(generator)
         if self._full:
             candidates, log_expected = torch.arange(len(self._positives.item_ids)), None
-            vectors, item = self._compared(self._items.lookup(candidates)), batch.item
+            rows = self._items.lookup(candidates)
+            vectors, item = self._compared(rows), batch.item
             others = vectors
         else:
             candidates, log_expected = self._sampler.draw(self._negatives, generator)
             needed, place = torch.unique(torch.cat([batch.item, candidates]), return_inverse=True)
-            vectors, item = self._compared(self._items.lookup(needed)), place[: len(batch.item)]
-            others = vectors[place[len(batch.item) :]]
+            rows = self._items.lookup(needed)
+            vectors, item = self._compared(rows), place[: len(batch.item)]
+            others = gather(vectors, place[len(batch.item) :])
         users = self._user_vectors(batch, vectors, item)
         prior = self._prior[candidates]
         scores = users @ others.T
@@ -113,7 +118,7 @@ class IdTeacher:
         if self._full:
             targets = scores.flatten()[group * len(candidates) + target] + prior[target]
         else:
-            targets = (users[group] * vectors[target]).sum(1) + self._prior[batch.item[~batch.queried]]
+            targets = (gather(users, group) * gather(vectors, target)).sum(1) + self._prior[batch.item[~batch.queried]]
         if self._loss == "softmax":
             scores = self._mask_own(scores + candidate_bias(prior, log_expected), batch, candidates)
             loss = softmax_loss(targets, group, scores, weight=weight)
@@ -121,6 +126,8 @@ class IdTeacher:
             scores = self._mask_own(scores + prior, batch, candidates)
             column = torch.randint(len(candidates), (len(group),), generator=generator)
             loss = bpr_loss(targets, group, scores, column=column, weight=weight)
+        if self._l2:
+            loss = loss + length_penalty(rows, l2=self._l2)
         loss.backward()
         return {"loss": float(loss.detach())}
 
@@ -147,7 +154,7 @@ class IdTeacher:
         if self._user_table is not None:
             users = self._compared(self._user_table.lookup(batch.user))
         else:
-            group, queried = batch.group[batch.queried], vectors[item[batch.queried]]
+            group, queried = batch.group[batch.queried], gather(vectors, item[batch.queried])
             total = torch.zeros(self._batch, vectors.shape[1]).index_add(0, group, dropout(queried, self._dropout))
             size = torch.bincount(group, minlength=self._batch).unsqueeze(1)
             users = self._compared(total / size)

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from recdistill.teachers.indexing import gather
+
 # Finite, so that a row whose every negative is masked has loss 0 and gradient 0, not NaN.
 MASKED = -1e9
 
@@ -35,8 +37,8 @@ def softmax_loss(targets: Tensor, user: Tensor, negatives: Tensor, *, weight: Te
         negatives: [B, M] scores with :func:`candidate_bias`, :data:`MASKED` where a candidate is no negative.
         weight: [T] the weighted mean over targets is the loss.
     """
-    rest = torch.logsumexp(negatives, dim=1)
-    return _mean(softplus(rest[user] - targets), weight)
+    rest = torch.logsumexp(negatives, dim=1, keepdim=True)
+    return _mean(softplus(gather(rest, user).squeeze(1) - targets), weight)
 
 
 def bpr_loss(targets: Tensor, user: Tensor, negatives: Tensor, *, column: Tensor, weight: Tensor) -> Tensor:
@@ -46,7 +48,13 @@ def bpr_loss(targets: Tensor, user: Tensor, negatives: Tensor, *, column: Tensor
         targets, user, negatives, weight: as in :func:`softmax_loss`; a masked negative gives no loss.
         column: [T] which negative each target is compared with.
     """
-    return _mean(softplus(negatives[user, column] - targets), weight)
+    drawn = gather(negatives.reshape(-1, 1), user * negatives.shape[1] + column).squeeze(1)
+    return _mean(softplus(drawn - targets), weight)
+
+
+def length_penalty(vectors: Tensor, *, l2: float) -> Tensor:
+    """``l2`` times the mean squared length of [n, d] vectors."""
+    return l2 * vectors.square().sum(dim=1).mean()
 
 
 def _mean(loss: Tensor, weight: Tensor) -> Tensor:

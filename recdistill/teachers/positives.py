@@ -112,28 +112,3 @@ class NegativeSampler:
         points = torch.rand(size, generator=generator, dtype=torch.float64) * self._cumulative[-1]
         rows = torch.searchsorted(self._cumulative, points, right=True).clamp(max=len(self._cumulative) - 1)
         return rows, self._log_probability[rows] + float(np.log(size))
-
-
-def expand(starts: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-    """For each b and each row of ``starts[b] : starts[b] + counts[b]``: b, and the row. Both [Σ counts]."""
-    group = torch.repeat_interleave(torch.arange(len(counts)), counts)
-    first = counts.cumsum(0) - counts
-    return group, torch.arange(len(group)) - first[group] + starts[group]
-
-
-def is_member(groups: Tensor, items: Tensor, asked: Tensor, *, size: int, vocabulary: int) -> Tensor:
-    """Which of the asked items belong to which group.
-
-    Args:
-        groups, items: [N] members as (group, item) pairs.
-        asked: [M] items.
-        size: number of groups, B.
-        vocabulary: number of items.
-
-    Returns:
-        [B, M] bool.
-    """
-    keys = torch.unique(groups * vocabulary + items)
-    wanted = torch.arange(size).unsqueeze(1) * vocabulary + asked.unsqueeze(0)
-    place = torch.searchsorted(keys, wanted).clamp(max=len(keys) - 1)
-    return keys[place] == wanted

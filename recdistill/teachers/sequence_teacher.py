@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from recdistill.teachers.losses import MASKED, candidate_bias, softmax_loss
+from recdistill.teachers.indexing import gather
+from recdistill.teachers.losses import MASKED, candidate_bias, length_penalty, softmax_loss
 from recdistill.teachers.positives import NegativeSampler, Positives, UserSampler
 from recdistill.teachers.tables import IdTable
 from recdistill.teachers.transformer import CausalTransformer, running_mean
@@ -40,6 +41,7 @@ class SequenceTeacher:
         full_softmax: every item is a candidate; else ``negatives`` sampled ones, with logQ correction.
         logq: 1 leaves the popularity of items in the vectors, 0 takes it out.
         pooled_weight: of the running mean's loss.
+        l2: weight of the mean squared length of the item vectors that a step reads.
         seed: of initial values and of every step's draw.
     """
 
@@ -72,12 +74,13 @@ class SequenceTeacher:
         self._cosine, self._temperature = geometry == "cosine", temperature
         self._full, self._negatives, self._pooled_weight = full_softmax, negatives, pooled_weight
         self._length, self._batch, self._seed = length, batch, seed
+        self._l2 = l2
         self._users = UserSampler(positives.counts, power=user_power)
         self._sampler = NegativeSampler(positives.support, power=negatives_power)
         shares = (positives.support.float() + 1) / (positives.support.float() + 1).sum()
         self._prior = (1 - logq) * shares.log()
         self._items = IdTable(
-            len(positives.item_ids), dim=dim, seed=seed, scale=init_scale, learning_rate=learning_rate, l2=l2
+            len(positives.item_ids), dim=dim, seed=seed, scale=init_scale, learning_rate=learning_rate
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -121,17 +124,19 @@ class SequenceTeacher:
         size = batch.seen.numel()
         if self._full:
             candidates, log_expected = torch.arange(len(self._positives.item_ids)), None
-            vectors = self._compared(self._items.lookup(candidates))
+            rows = self._items.lookup(candidates)
+            vectors = self._compared(rows)
             seen, following, others = batch.seen, batch.following, vectors
         else:
             candidates, log_expected = self._sampler.draw(self._negatives, generator)
             every = torch.cat([batch.seen.flatten(), batch.following.flatten(), candidates])
             needed, place = torch.unique(every, return_inverse=True)
-            vectors = self._compared(self._items.lookup(needed))
+            rows = self._items.lookup(needed)
+            vectors = self._compared(rows)
             seen, following = place[:size].view_as(batch.seen), place[size : 2 * size].view_as(batch.seen)
-            others = vectors[place[2 * size :]]
+            others = gather(vectors, place[2 * size :])
         target = batch.following[batch.real]  # [P]
-        goal = vectors[following[batch.real]]
+        goal = gather(vectors, following[batch.real])
         bias = candidate_bias(self._prior[candidates], log_expected)
         hit = target.unsqueeze(1) == candidates  # a candidate that is the target itself
 
@@ -145,12 +150,14 @@ class SequenceTeacher:
                 weight=torch.ones(len(states)),
             )
 
-        inputs = vectors[seen]  # [B, L, d]
+        inputs = gather(vectors, seen)  # [B, L, d]
         parts = {"state_loss": loss_of(self._model(inputs))}
         loss = parts["state_loss"]
         if self._pooled_weight:
             parts["pooled_loss"] = loss_of(running_mean(inputs))
             loss = loss + self._pooled_weight * parts["pooled_loss"]
+        if self._l2:
+            loss = loss + length_penalty(rows, l2=self._l2)
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()

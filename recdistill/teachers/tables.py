@@ -28,7 +28,8 @@ class IdTable:
     """R vectors with row-wise Adagrad (one accumulator a row).
 
     A lookup's backward pass updates the table: there is no optimizer step to call, and one lookup a training
-    step gives one update a row. Memory: 4·R·(d + 1) bytes.
+    step gives one update a row. Weight decay belongs into the loss: FBGEMM's own does nothing on a CPU.
+    Memory: 4·R·(d + 1) bytes.
 
     Args:
         rows: R.
@@ -36,11 +37,10 @@ class IdTable:
         seed: of the initial values, which depend on nothing else.
         scale: standard deviation of the initial values.
         learning_rate: of row-wise Adagrad.
-        l2: weight decay of the rows a step touches.
     """
 
     def __init__(
-        self, rows: int, *, dim: int, seed: int, scale: float, learning_rate: float, l2: float = 0.0, eps: float = 1e-8
+        self, rows: int, *, dim: int, seed: int, scale: float, learning_rate: float, eps: float = 1e-8
     ) -> None:
         if dim % WIDTH_MULTIPLE:
             raise ValueError(f"dim must be a multiple of {WIDTH_MULTIPLE}, not {dim}")
@@ -50,7 +50,7 @@ class IdTable:
         self._bags = FusedEmbeddingBagCollection(
             tables=[table],
             optimizer_type=RowWiseAdagrad,
-            optimizer_kwargs={"lr": learning_rate, "eps": eps, "weight_decay": l2},
+            optimizer_kwargs={"lr": learning_rate, "eps": eps},
         )
         self._weight = next(iter(self._bags.state_dict().values())).detach()
         state = self._bags.fused_optimizer().state_dict()["state"]

@@ -1,0 +1,120 @@
+"""Summaries: pooled values, intervals over units, paired differences."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recdistill.evaluation import compare, summarise, to_metrics_json
+from recdistill.evaluation.records import Records
+
+
+def frame(records: list[Records], path: object) -> pd.DataFrame:
+    parts = []
+    for at, of in enumerate(records):
+        of.write(path / f"{at}.parquet")  # type: ignore[operator]
+        parts.append(pd.read_parquet(path / f"{at}.parquet"))  # type: ignore[operator]
+    return pd.concat(parts, ignore_index=True)
+
+
+def hits(records: Records, subject: str, values: np.ndarray, unit: np.ndarray, metric: str = "recall_at_10") -> None:
+    records.add(subject, "seq2item_vanilla", "all", metric, unit, pd.Index([f"u{row}" for row in range(500)]), values)
+
+
+def test_value_pools_units_and_folds_then_means_over_seeds(tmp_path: object) -> None:
+    parts = []
+    for seed, right in ((0, 1.0), (1, 0.0)):
+        for fold, unit in (("a", 0), ("b", 1)):
+            records = Records(seed, fold)
+            hits(records, "student", np.array([1.0, 0.0, right]), np.array([unit, unit, unit + 2]))
+            parts.append(records)
+    row = summarise(frame(parts, tmp_path)).iloc[0]
+    assert row["value"] == pytest.approx((4 / 6 + 2 / 6) / 2)
+    assert row["sd"] == pytest.approx(np.std([4 / 6, 2 / 6], ddof=1))
+    assert (row["n"], row["units"]) == (2, 4)
+    assert row["low"] <= row["value"] <= row["high"]
+
+
+def test_interval_is_that_of_the_mean_over_units(tmp_path: object) -> None:
+    """For equal units the bootstrap's width is that of the normal approximation."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(1.0, 0.5, 400)
+    records = Records(0, "time")
+    hits(records, "student", values, np.arange(400))
+    row = summarise(frame([records], tmp_path), draws=2000).iloc[0]
+    expected = 1.96 * values.std() / 20
+    assert (row["high"] - row["low"]) / 2 == pytest.approx(expected, rel=0.08)
+    # Twenty rows of one unit know no more than one row: resampling rows would make the interval 4.5 times narrower.
+    clustered = Records(0, "time")
+    hits(clustered, "student", np.repeat(values[:20], 20), np.repeat(np.arange(20), 20))
+    wide = summarise(frame([clustered], tmp_path), draws=2000).iloc[0]
+    assert (wide["high"] - wide["low"]) / 2 == pytest.approx(1.96 * values[:20].std() / np.sqrt(20), rel=0.1)
+
+
+def test_deterministic_and_free_of_row_order(tmp_path: object) -> None:
+    rng = np.random.default_rng(1)
+    records = Records(0, "time")
+    for subject in ("student", "ease"):
+        hits(records, subject, rng.random(60) < 0.3, rng.integers(0, 20, 60))
+    table = frame([records], tmp_path)
+    first = summarise(table)
+    pd.testing.assert_frame_equal(first, summarise(table.sample(frac=1, random_state=3)))
+    assert (summarise(table, seed=1)["low"] != first["low"]).any()
+
+
+def test_paired_difference(tmp_path: object) -> None:
+    rng = np.random.default_rng(2)
+    unit = np.repeat(np.arange(100), 3)
+    base = (rng.random(100) < 0.4).astype(float)[unit]
+    records = Records(0, "time")
+    hits(records, "a", base + 0.1, unit)
+    hits(records, "b", base, unit)
+    hits(records, "lonely", base, unit, metric="recall_at_1")
+    table = frame([records], tmp_path)
+    difference = compare(table, "a", "b")
+    assert len(difference) == 1
+    row = difference.iloc[0]
+    # The shift is the same for every user: paired, its interval has no width at all.
+    assert (row["difference"], row["low"], row["high"]) == pytest.approx((0.1, 0.1, 0.1))
+    assert row["relative"] == pytest.approx(0.1 / base.mean())
+    itself = compare(table, "a", "a", other=table).iloc[0]
+    assert (itself["difference"], itself["low"], itself["high"]) == (0, 0, 0)
+    reverse = compare(table, "b", "a").iloc[0]
+    assert reverse["low"] == pytest.approx(-row["high"])
+    assert len(compare(table, "a", "nobody")) == 0
+
+
+def test_unpaired_noise_is_seen(tmp_path: object) -> None:
+    rng = np.random.default_rng(3)
+    records = Records(0, "time")
+    for subject in ("a", "b"):
+        hits(records, subject, (rng.random(200) < 0.5).astype(float), np.arange(200))
+    row = compare(frame([records], tmp_path), "a", "b", draws=2000).iloc[0]
+    assert row["low"] < 0 < row["high"]
+    assert row["high"] - row["low"] == pytest.approx(2 * 1.96 * np.sqrt(0.5 / 200), rel=0.15)
+
+
+def test_figures_of_the_whole_and_json(tmp_path: object) -> None:
+    parts = []
+    for seed, value in ((0, 0.4), (1, 0.6)):
+        records = Records(seed, "time")
+        records.whole("student", "clustering", "all", "nmi", value)
+        records.whole("student", "clustering", "cold", "nmi", float("nan"))
+        hits(records, "student", np.array([1.0]), np.array([0]))
+        parts.append(records)
+    figures = to_metrics_json(summarise(frame(parts, tmp_path)))
+    assert figures["student/clustering/all/nmi"] == {
+        "value": pytest.approx(0.5), "sd": pytest.approx(np.sqrt(0.02)), "n": 2, "low": None, "high": None, "units": 0,
+    }
+    assert "student/clustering/cold/nmi" not in figures
+    assert figures["student/seq2item_vanilla/all/recall_at_10"]["units"] == 1
+    json.dumps(figures, allow_nan=False)
+
+
+def test_nothing_to_summarise(tmp_path: object) -> None:
+    empty = frame([Records(0, "time")], tmp_path)
+    assert len(summarise(empty)) == 0
+    assert to_metrics_json(summarise(empty)) == {}

@@ -1,0 +1,206 @@
+"""The stage: what it writes, that it goes on where it was, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from recdistill.contracts.fold import Fold
+from recdistill.contracts.tables import EmbeddingTable
+from recdistill.errors import UserError
+from recdistill.teachers import TeachersConfig, teach
+from recdistill.teachers.config import ExternalTeacherConfig, IdTeacherConfig, SequenceTeacherConfig
+from recdistill.teachers.validation import Questions, Score
+from recdistill.training import LogFn
+
+CONFIG = TeachersConfig(
+    id=IdTeacherConfig(dim=16, batch=16, steps=40, validate_every=20),
+    sequence=SequenceTeacherConfig(dim=16, batch=16, length=10, steps=40, validate_every=20),
+)
+
+
+class Killed(Exception):
+    pass
+
+
+class Curves:
+    """Collects what is logged, and dies at a given point of a given curve."""
+
+    def __init__(self, die: tuple[str, int] | None = None) -> None:
+        self.die = die
+        self.seen: dict[str, list[int]] = {}
+
+    def __call__(self, name: str) -> LogFn:
+        def log(_: Mapping[str, float], step: int) -> None:
+            self.seen.setdefault(name, []).append(step)
+            if self.die == (name, step):
+                raise Killed
+
+        return log
+
+
+@pytest.fixture(scope="module")
+def taught(fold: Fold, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("taught")
+    teach(CONFIG, fold=fold, out=out, seed=0, key="k", log=Curves())
+    return out
+
+
+def tables(out: Path) -> dict[str, EmbeddingTable]:
+    return {str(path.relative_to(out)): EmbeddingTable.read(path) for path in sorted(out.rglob("*.parquet"))}
+
+
+def test_tables_hold_the_met_items_with_support_and_confidence(taught: Path) -> None:
+    found = tables(taught)
+    kinds = ("id_teacher", "sequence_teacher")
+    assert set(found) == {f"{fit}/{kind}.parquet" for fit in ("selection", "final") for kind in kinds}
+    for path, table in found.items():
+        assert len(table.ids) == 41 and "x" in table.ids and "cold" not in table.ids
+        assert table.support is not None and table.confidence is not None
+        x = table.ids.get_loc("x")
+        assert table.support[x] == 0 and table.confidence[x] == 0
+        # 60 users take 8 items in the training window, 2 in the validation window.
+        assert table.support.sum() == (480 if path.startswith("selection") else 480 + 2 * 60)
+        np.testing.assert_allclose(table.confidence, table.support / (table.support + 5), rtol=1e-6)
+        assert table.vectors.shape == (41, 16)
+        np.testing.assert_allclose(np.linalg.norm(table.vectors, axis=1), 1, rtol=1e-5)
+        assert table.metadata["geometry"] == "cosine" and table.metadata["seed"] == 0
+    final, selection = (found[f"{fit}/id_teacher.parquet"].metadata for fit in ("final", "selection"))
+    assert final["steps"] == selection["steps"] and "scores" not in final
+
+
+def test_report_shows_each_teacher_beside_popularity(taught: Path) -> None:
+    report = json.loads((taught / "teachers.json").read_text())
+    assert report["validation"]["users"] == 60
+    popularity = report["validation"]["popularity"]["ndcg_at_10"]
+    for kind, forms in (("id_teacher", {"mean"}), ("sequence_teacher", {"mean", "state"})):
+        part = report["teachers"][kind]
+        assert set(part["scores"]) == forms
+        assert part["beats_popularity"] and part["scores"]["mean"]["ndcg_at_10"] > popularity
+        assert [step for step, _ in part["curve"]] == [20, 40]
+        assert part["selection"] == {"items": 41, "coverage": round(41 / 42, 4)}
+    best = max(score for _, score in report["teachers"]["id_teacher"]["curve"])
+    assert report["teachers"]["id_teacher"]["scores"]["mean"]["ndcg_at_10"] == pytest.approx(best)
+
+
+@pytest.mark.parametrize(
+    "die", [("id_teacher", 20), ("id_teacher_final", 0), ("sequence_teacher", 40), ("sequence_teacher_final", 0)]
+)
+def test_killed_anywhere_and_started_again_gives_the_same(
+    die: tuple[str, int], fold: Fold, taught: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(Killed):
+        teach(CONFIG, fold=fold, out=tmp_path, seed=0, key="k", log=Curves(die))
+    curves = Curves()
+    teach(CONFIG, fold=fold, out=tmp_path, seed=0, key="k", log=curves)
+    if die[0].startswith("sequence"):
+        assert not any(name.startswith("id_teacher") for name in curves.seen)  # what was finished is kept
+    whole, again = tables(taught), tables(tmp_path)
+    assert whole.keys() == again.keys()
+    for path, table in whole.items():
+        np.testing.assert_array_equal(again[path].vectors, table.vectors)
+        assert again[path].metadata == table.metadata
+    assert (tmp_path / "teachers.json").read_bytes() == (taught / "teachers.json").read_bytes()
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_another_key_trains_anew_and_another_seed_differs(fold: Fold, taught: Path, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"sequence": None})
+    shutil.copytree(taught / "selection", tmp_path / "selection")
+    curves = Curves()
+    teach(config, fold=fold, out=tmp_path, seed=1, key="other", log=curves)
+    assert set(curves.seen) == {"id_teacher", "id_teacher_final"}
+    first, second = (EmbeddingTable.read(root / "selection/id_teacher.parquet") for root in (taught, tmp_path))
+    assert not np.array_equal(first.vectors, second.vectors)
+    assert second.metadata["key"] == "other"
+
+
+def test_external_table_travels_under_its_name_and_is_scored(fold: Fold, taught: Path, tmp_path: Path) -> None:
+    source = EmbeddingTable.read(taught / "selection/id_teacher.parquet")
+    ids = source.ids.append(pd.Index(["cold", "unheard"]))
+    vectors = np.vstack([source.vectors, np.ones((2, 16), np.float32)])
+    EmbeddingTable(ids, vectors).write(tmp_path / "production.parquet")
+    external = ExternalTeacherConfig(name="production", path=tmp_path / "production.parquet")
+    config = TeachersConfig(id=None, sequence=None, external=[external])
+    teach(config, fold=fold, out=tmp_path / "out", seed=0, key="k", log=Curves())
+    table = EmbeddingTable.read(tmp_path / "out/final/production.parquet")
+    assert table.ids.equals(source.ids) and table.metadata["kind"] == "external"
+    report = json.loads((tmp_path / "out/teachers.json").read_text())["teachers"]["production"]
+    assert (report["final"]["unknown_ids"], report["final"]["withheld_cold_ids"]) == (1, 1)
+    own = json.loads((taught / "teachers.json").read_text())["teachers"]["id_teacher"]
+    assert report["scores"]["mean"] == own["scores"]["mean"]
+
+
+def test_a_bad_external_table_is_refused_before_training(fold: Fold, tmp_path: Path) -> None:
+    vectors = np.full((1, 4), np.inf, np.float32)
+    EmbeddingTable(pd.Index(["a00"]), vectors).write(tmp_path / "bad.parquet")
+    external = ExternalTeacherConfig(name="production", path=tmp_path / "bad.parquet")
+    curves = Curves()
+    with pytest.raises(UserError, match="NaN or infinite"):
+        teach(CONFIG.model_copy(update={"external": [external]}), fold=fold, out=tmp_path, seed=0, key="k", log=curves)
+    assert not curves.seen
+
+
+def test_a_window_that_asks_nothing_is_the_users_mistake(fold: Fold, tmp_path: Path) -> None:
+    shutil.copytree(fold.root, tmp_path / "fold")
+    shutil.copy(tmp_path / "fold/test_judge.parquet", tmp_path / "fold/validation.parquet")
+    with pytest.raises(UserError, match="validation window asks nothing"):
+        teach(CONFIG, fold=Fold(tmp_path / "fold"), out=tmp_path, seed=0, key="k", log=Curves())
+
+
+def test_score_counts_an_unknown_target_as_a_miss() -> None:
+    score = Score.of(np.array([1.0, 3.0, 11.0, 1.0]), np.array([True, True, True, False]))
+    assert score.recall_at_10 == pytest.approx(2 / 4)
+    assert score.ndcg_at_10 == pytest.approx((1 + 1 / np.log2(4)) / 4)
+
+
+def test_popularity_by_hand(fold: Fold) -> None:
+    """The target stands behind the more popular items that the user has not met."""
+    history = fold.history("selection")
+    questions = Questions(history, fold.targets("selection"), min_behaviours=1, most=10_000, state_length=5, seed=0)
+    assert len(questions) == 2 * 60 and questions.users == 60
+    catalogue = history.item_ids
+    support = np.zeros(len(catalogue), dtype=np.int64)
+    target = questions.drawn.target[0]
+    met = set(questions.drawn.exclude_items[: questions.drawn.exclude_offsets[1]].tolist())
+    rivals = [row for row in range(len(catalogue)) if row not in met and row != target][:3]
+    support[rivals], support[list(met)] = 5, 9
+    support[target] = 2
+    everyone = np.ones(len(catalogue), dtype=bool)
+    questions.drawn = questions.drawn.take(np.array([0]))
+    score = questions.of_popularity(support, everyone)
+    assert score.ndcg_at_10 == pytest.approx(1 / np.log2(1 + 4))
+
+
+def test_states_see_the_last_items_in_order_and_only_known_ones(fold: Fold) -> None:
+    questions = Questions(
+        fold.history("selection"), fold.targets("selection"), min_behaviours=1, most=10_000, state_length=5, seed=0
+    )
+    catalogue = questions.drawn.item_ids
+    known = np.array([row for row, item in enumerate(catalogue) if item != "a03"])
+    asked: list[np.ndarray] = []
+
+    def states(query: torch.Tensor) -> torch.Tensor:
+        """One-hot of the item behind the query's last on its circle."""
+        asked.append(query.numpy())
+        last = query.gather(1, (query >= 0).sum(1, keepdim=True) - 1).squeeze(1)
+        following = [f"{item[0]}{(int(item[1:]) + 1) % 20:02d}" for item in catalogue[known[last.numpy()]]]
+        place = torch.from_numpy(catalogue[known].get_indexer(following).copy())
+        return torch.nn.functional.one_hot(place.clamp(min=0), len(known)).float() * (place >= 0).unsqueeze(1)
+
+    score = questions.of_states(states, np.eye(len(known), dtype=np.float32), known)
+    for row in asked[0]:
+        walk = [int(item[1:]) for item in catalogue[known[row[row >= 0]]]]
+        assert 4 <= len(walk) <= 5 and (row[len(walk) :] == -1).all()  # the unknown item leaves no hole
+        assert all((after - before) % 20 in (1, 2) for before, after in pairwise(walk))
+    targets = catalogue[questions.in_order.target]
+    told = ~targets.isin(["a03", "a04"])  # the unknown item itself, and the one behind it
+    assert score.recall_at_10 == pytest.approx(told.mean())
