@@ -113,7 +113,11 @@ def sync(out: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
 
     with _exit_codes():
         everything = send(out)
-    print("everything is sent" if everything else "the tracking server still does not answer: nothing is lost, try again later")
+    print(
+        "everything is sent"
+        if everything
+        else "the tracking server still does not answer: nothing is lost, try again later"
+    )
     raise typer.Exit(0 if everything else 1)
 
 

@@ -45,7 +45,8 @@ from recdistill.training import LogFn
 STAGES = ("validate", "encode", "split", "teach", "mine", "distill", "evaluate", "rank", "export", "report")
 _RECORDS = "metric_records.parquet"
 _SUMMARIES = {
-    "validation.json", "encode.json", "split.json", "teachers.json", "funnel.json", "distill.json", "evaluate.json", "rank.json", "export.json",
+    "validation.json", "encode.json", "split.json", "teachers.json", "funnel.json",
+    "distill.json", "evaluate.json", "rank.json", "export.json",
 }  # fmt: skip
 
 
@@ -110,7 +111,12 @@ def stages(recipe: Recipe, *, out: Path, tracker: Tracker) -> list[Stage]:
                 if summary.name in _SUMMARIES:
                     run_log.artifact(summary, folder=str(summary.parent.relative_to(folder_path)).removeprefix("."))
             if name == "validate":
-                run_log.dataset(recipe.name, inputs[:32], read_table(folder_path / "interactions.parquet", columns=[]).num_rows, recipe.data.adapter)
+                run_log.dataset(
+                    recipe.name,
+                    inputs[:32],
+                    read_table(folder_path / "interactions.parquet", columns=[]).num_rows,
+                    recipe.data.adapter,
+                )
             run_log.finish()
 
         shared = ("contracts", "training")
@@ -303,7 +309,10 @@ def _warnings(stage: str, folder: Path) -> list[str]:
         return found
     if stage == "encode" and (bad := read_table(folder / "bad_media.parquet").to_pylist()):
         first = "; ".join(f"item {row['item_id']}: {row['reason']}" for row in bad[:3])
-        return [f"{len(bad)} picture or sound files cannot be read and count as missing ({first}); see {folder / 'bad_media.parquet'}"]
+        return [
+            f"{len(bad)} picture or sound files cannot be read and count as missing ({first}); "
+            f"see {folder / 'bad_media.parquet'}"
+        ]
     return []
 
 

@@ -100,7 +100,7 @@ def fit(
             if bad:
                 raise Diverged(
                     f"{description}: {', '.join(bad)} is not finite at step {result.steps} (seed {seed})",
-                    remedy="lower the learning rate, or raise the temperature; the step's batch is redrawn from (seed, step)",
+                    remedy="lower the learning rate or raise the temperature; the batch is drawn from (seed, step)",
                 )
             if result.steps % log_every == 0:
                 log(losses, result.steps)

@@ -13,7 +13,7 @@ _BESIDE = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def shared_data() -> Callable[[str], Path]:
-    """Folder of a real data set, looked up beside the checkout or in RECDISTILL_SHARED_DATA; skips where it is absent."""
+    """Folder of a real data set, beside the checkout or in RECDISTILL_SHARED_DATA; skips where it is absent."""
 
     def find(name: str) -> Path:
         folder = Path(os.environ.get("RECDISTILL_SHARED_DATA", _BESIDE)) / name

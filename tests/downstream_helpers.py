@@ -69,9 +69,7 @@ class World:
         EmbeddingTable(self.item_ids, vectors.astype(np.float32), metadata=metadata).write(self.root / path)
 
 
-def planted_world(
-    root: Path, *, users: int = 240, items: int = 160, cold: int = 24, seed: int = 0
-) -> World:
+def planted_world(root: Path, *, users: int = 240, items: int = 160, cold: int = 24, seed: int = 0) -> World:
     """Users like items near their taste; those whom a visit pleased come back sooner; some items arrive late."""
     rng = np.random.default_rng(seed)
     taste = rng.standard_normal((items, 6))
@@ -97,11 +95,13 @@ def planted_world(
     fold = write_fold(root / "fold", table, items=items, cuts=(START + 30 * DAY, START + 45 * DAY))
     tags = [["odd" if n % 2 else "even", f"of {n % 5}"] for n in range(items)]
     write_table(
-        pa.table({
-            names.ITEM_ID: fold.item_ids().tolist(),
-            "text_title": [f"title {n}" for n in range(items)],
-            "tags_genre": pa.array(tags, pa.list_(pa.string())),
-        }),
+        pa.table(
+            {
+                names.ITEM_ID: fold.item_ids().tolist(),
+                "text_title": [f"title {n}" for n in range(items)],
+                "tags_genre": pa.array(tags, pa.list_(pa.string())),
+            }
+        ),
         root / "data" / "items.parquet",
     )
     return World(root, fold, taste)

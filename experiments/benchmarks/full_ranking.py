@@ -44,8 +44,10 @@ def main() -> None:
     print(f"ours               {ours_seconds:.3f} s")
     print(f"bare torch matmul  {bare_seconds:.3f} s")
     print(f"ratio              {ours_seconds / bare_seconds:.2f}")
-    print(f"peak RSS           {after:.0f} MB (inputs loaded: {before:.0f} MB; users × items would be "
-          f"{arguments.users * arguments.items * 4 / 2**20:.0f} MB)")
+    print(
+        f"peak RSS           {after:.0f} MB (inputs loaded: {before:.0f} MB; users × items would be "
+        f"{arguments.users * arguments.items * 4 / 2**20:.0f} MB)"
+    )
 
 
 def _best(work: Callable[[], Tensor], repeats: int) -> tuple[float, Tensor]:

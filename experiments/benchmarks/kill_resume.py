@@ -39,7 +39,7 @@ def difference(one: Path, other: Path) -> float:
 
 
 def kill_in(stage: Path, share: float, seconds: float, arguments: list[str]) -> float:
-    """Start the run, wait until ``stage`` is at work and ``share`` of its usual time has passed, kill it; returns the wait."""
+    """Start the run, wait for ``stage`` and for a share of its usual time, kill it; give the wait."""
     process = start(arguments)
     while not (stage / "_running.json").exists():
         if process.poll() is not None:
@@ -69,7 +69,7 @@ def main() -> None:
         seconds = json.loads(done.read_text())["seconds"]
         for _ in range(options.kills):
             out = work / "killed"
-            # What comes before the stage is the same: start from a copy of the whole run without the stage and its readers.
+            # What comes before the stage is the same: begin with a copy of the run without the stage and its readers.
             shutil.copytree(whole, out)
             stage = out / done.parent.relative_to(whole)
             for later in ("teach", "mine", "distill", "evaluate", "rank")[("teach", "mine", "distill").index(name) :]:
@@ -87,7 +87,7 @@ def main() -> None:
             found = difference(whole, out)
             worst = max(worst, found)
             print(
-                f"{name:8s} killed after {waited:5.1f} of {seconds:.1f} s (left: {left}): largest difference {found:.2e}",
+                f"{name:8s} killed after {waited:5.1f} of {seconds:.1f} s ({left}): largest difference {found:.2e}",
                 flush=True,
             )
             shutil.rmtree(out)

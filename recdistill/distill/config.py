@@ -43,7 +43,9 @@ class DistillConfig(Settings):
 
     teachers: tuple[str, ...] = Field(("id_teacher",), description="tables that relational and alignment distil from")
     trials: tuple[Trial, ...] = Field(
-        (Trial(), Trial(temperature=0.05)), min_length=1, description="each is trained in the selection fit; validation picks one"
+        (Trial(), Trial(temperature=0.05)),
+        min_length=1,
+        description="each is trained in the selection fit; validation picks one",
     )
     sequence_head: Literal["mean", "transformer"] = Field(
         "mean", description="how a query sequence becomes one vector in training"

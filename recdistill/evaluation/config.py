@@ -109,8 +109,16 @@ class EvaluateConfig(Settings):
 
     benchmarks: tuple[Benchmark, ...] = Field(
         (
-            "seq2item_vanilla", "seq2item_filtered", "copair_i2i", "copair_count_i2i", "gid_i2i", "content_i2i",
-            "bijective", "ranking_consistency", "clustering", "separability",
+            "seq2item_vanilla",
+            "seq2item_filtered",
+            "copair_i2i",
+            "copair_count_i2i",
+            "gid_i2i",
+            "content_i2i",
+            "bijective",
+            "ranking_consistency",
+            "clustering",
+            "separability",
         ),
         description="benchmarks run",
     )

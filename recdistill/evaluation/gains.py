@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from recdistill.contracts.records import Records
 from recdistill.evaluation.metrics.retrieval import list_gains
 from recdistill.evaluation.questions import Questions, splits
-from recdistill.evaluation.records import Records
 from recdistill.evaluation.subjects import Subject
 
 AMONG_COLD = "_among_cold"
@@ -39,8 +39,16 @@ def record_retrieval(
 
 
 def _record(
-    records: Records, subject: str, benchmark: str, split: str, questions: Questions, rows: np.ndarray,
-    ranks: np.ndarray, cutoffs: tuple[int, ...], ndcg_at: int, suffix: str,
+    records: Records,
+    subject: str,
+    benchmark: str,
+    split: str,
+    questions: Questions,
+    rows: np.ndarray,
+    ranks: np.ndarray,
+    cutoffs: tuple[int, ...],
+    ndcg_at: int,
+    suffix: str,
 ) -> None:
     ranks, unit, lists = ranks[rows], questions.unit[rows], questions.asker[rows]
     for k in cutoffs:

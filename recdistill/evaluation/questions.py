@@ -53,16 +53,28 @@ class Questions:
         offsets, members = take_ragged(self.exclude_offsets, rows)
         queries, asker = np.unique(self.asker[rows], return_inverse=True)
         return Questions(
-            self.query[queries], asker, self.target[rows], offsets, self.exclude_items[members], self.unit[rows],
-            self.unit_ids, self.known[rows],
+            self.query[queries],
+            asker,
+            self.target[rows],
+            offsets,
+            self.exclude_items[members],
+            self.unit[rows],
+            self.unit_ids,
+            self.known[rows],
         )
 
     @classmethod
     def of_users(cls, cases: Cases, *, cold: np.ndarray) -> Questions:
         """Seq2item: a query a case; cold where the target is (``cold``: [I] bool)."""
         return cls(
-            cases.query, np.arange(len(cases)), cases.target, cases.exclude_offsets, cases.exclude_items, cases.user,
-            cases.user_ids, ~cold[cases.target],
+            cases.query,
+            np.arange(len(cases)),
+            cases.target,
+            cases.exclude_offsets,
+            cases.exclude_items,
+            cases.user,
+            cases.user_ids,
+            ~cold[cases.target],
         )
 
     @classmethod
@@ -70,6 +82,12 @@ class Questions:
         """I2i: query items (ascending) are no candidates themselves; cold where either item is."""
         queries, asker = np.unique(query, return_inverse=True)
         return cls(
-            queries.reshape(-1, 1), asker, target, np.arange(len(query) + 1), query, query, item_ids,
+            queries.reshape(-1, 1),
+            asker,
+            target,
+            np.arange(len(query) + 1),
+            query,
+            query,
+            item_ids,
             ~(cold[query] | cold[target]),
         )

@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from recdistill.contracts.fold import FITS, Fit, Fold
+from recdistill.contracts.records import Records
 from recdistill.contracts.tables import EmbeddingTable, write_json, write_table
 from recdistill.evaluation.baselines.material import Material
 from recdistill.evaluation.baselines.tuned import Made, Skipped, make_baseline
@@ -29,7 +30,6 @@ from recdistill.evaluation.benchmarks.users import agreement, seq2item
 from recdistill.evaluation.config import Baseline, EvaluateConfig
 from recdistill.evaluation.gains import record_retrieval
 from recdistill.evaluation.questions import Questions
-from recdistill.evaluation.records import Records
 from recdistill.evaluation.subjects import Subject, VectorSubject
 from recdistill.progress import track
 
@@ -60,8 +60,11 @@ def evaluate(
     started = time.monotonic()
     material = {
         fit: Material.read(
-            fold, fit, content=content / "raw_content.parquet",
-            teacher=teach / fit / f"{config.baselines.teacher}.parquet", min_positive=config.seq2item.min_positive,
+            fold,
+            fit,
+            content=content / "raw_content.parquet",
+            teacher=teach / fit / f"{config.baselines.teacher}.parquet",
+            min_positive=config.seq2item.min_positive,
         )
         for fit in FITS
     }
@@ -75,9 +78,7 @@ def evaluate(
         return VectorSubject.of(path.stem, EmbeddingTable.read(path), final.item_ids)
 
     def baseline(name: Baseline) -> Subject:
-        made = make_baseline(
-            name, config.baselines, selection=material["selection"], final=final, questions=validation
-        )
+        made = make_baseline(name, config.baselines, selection=material["selection"], final=final, questions=validation)
         progress.note(name, made)
         _write_vectors(made, final.item_ids, out=out, seed=seed)
         return made.final
@@ -94,8 +95,11 @@ def evaluate(
     write_table(_similarities(progress.similarities), out / SEPARABILITY)
     write_json(
         {
-            **bench.counts, "seconds": {**progress.seconds, "all": round(time.monotonic() - started, 3)},
-            "baselines": progress.baselines, "skipped": progress.skipped, "values": records.values,
+            **bench.counts,
+            "seconds": {**progress.seconds, "all": round(time.monotonic() - started, 3)},
+            "baselines": progress.baselines,
+            "skipped": progress.skipped,
+            "values": records.values,
         },
         out / SUMMARY,
     )
@@ -116,8 +120,11 @@ class Bench:
         cold = ~final.known
         catalogue = Catalogue.read(items, final.item_ids)
         referee = judge(
-            config.judge, fold.judge("final"), min_support=config.i2i.min_support,
-            min_positive=config.seq2item.min_positive, seed=seed,
+            config.judge,
+            fold.judge("final"),
+            min_support=config.i2i.min_support,
+            min_positive=config.seq2item.min_positive,
+            seed=seed,
         )
         vanilla = seq2item(config.seq2item, fold, "final", seed=seed, cold=cold)
 
@@ -132,12 +139,20 @@ class Bench:
         }
         retrieval: dict[str, Questions] = {name: makers[name]() for name in config.benchmarks if name in makers}
         spaces = Spaces.build(
-            config, questions=vanilla, judge=referee, classes=catalogue.classes, item_ids=final.item_ids, cold=cold,
+            config,
+            questions=vanilla,
+            judge=referee,
+            classes=catalogue.classes,
+            item_ids=final.item_ids,
+            cold=cold,
             seed=seed,
         )
         counts = {
-            "items": len(cold), "cold_items": int(cold.sum()), "judged_items": len(referee.items),
-            "users": len(np.unique(vanilla.unit)), "questions": {name: len(asked) for name, asked in retrieval.items()},
+            "items": len(cold),
+            "cold_items": int(cold.sum()),
+            "judged_items": len(referee.items),
+            "users": len(np.unique(vanilla.unit)),
+            "questions": {name: len(asked) for name, asked in retrieval.items()},
         }
         return cls(config, retrieval, spaces, cold, counts)
 
@@ -173,7 +188,8 @@ class Progress:
     def note(self, name: str, made: Made) -> None:
         if made.chosen is not None:
             self.baselines[name] = {
-                "settings": made.chosen.settings, "validation": made.chosen.score,
+                "settings": made.chosen.settings,
+                "validation": made.chosen.score,
                 "tried": [{**settings, "validation": score} for settings, score in made.chosen.tried],
             }
 
@@ -188,10 +204,17 @@ def _of_items(
         return Questions.of_pairs(*pairs, item_ids=item_ids, cold=cold)
 
     def co_consumed(by_lift: bool) -> Questions:
-        return asked(copairs(
-            referee, item_ids, neighbours=of.neighbours, max_queries=of.max_queries, min_together=of.min_together,
-            by_lift=by_lift, seed=seed,
-        ))
+        return asked(
+            copairs(
+                referee,
+                item_ids,
+                neighbours=of.neighbours,
+                max_queries=of.max_queries,
+                min_together=of.min_together,
+                by_lift=by_lift,
+                seed=seed,
+            )
+        )
 
     makers: dict[str, Callable[[], Questions]] = {
         "copair_i2i": lambda: co_consumed(True),

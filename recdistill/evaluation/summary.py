@@ -45,11 +45,20 @@ def summarise(records: pd.DataFrame, *, draws: int = 1000, seed: int = 0) -> pd.
         drawn = _bootstrap(table.totals, table.counts, draws=draws, seed=seed)
         for (subject, metric), columns in table.figures.items():
             low, high = _interval(drawn[:, columns].mean(axis=1))
-            rows.append({
-                names.SUBJECT: subject, names.BENCHMARK: benchmark, names.SPLIT: split, names.METRIC: metric,
-                "value": float(values[columns].mean()), "sd": _sd(values[columns]), "n": len(columns),
-                "low": low, "high": high, "units": int((table.counts[:, columns] > 0).any(axis=1).sum()),
-            })
+            rows.append(
+                {
+                    names.SUBJECT: subject,
+                    names.BENCHMARK: benchmark,
+                    names.SPLIT: split,
+                    names.METRIC: metric,
+                    "value": float(values[columns].mean()),
+                    "sd": _sd(values[columns]),
+                    "n": len(columns),
+                    "low": low,
+                    "high": high,
+                    "units": int((table.counts[:, columns] > 0).any(axis=1).sum()),
+                }
+            )
     header = [*KEY, "value", "sd", "n", "low", "high", "units"]
     return pd.DataFrame(rows, columns=header).sort_values(KEY, ignore_index=True)
 
@@ -60,8 +69,12 @@ def to_metrics_json(summary: pd.DataFrame) -> dict[str, dict[str, Any]]:
     for row in summary.to_dict("records"):
         if math.isfinite(row["value"]):
             figures["/".join(str(row[part]) for part in KEY)] = {
-                "value": row["value"], "sd": row["sd"], "n": int(row["n"]),
-                "low": _or_none(row["low"]), "high": _or_none(row["high"]), "units": int(row["units"]),
+                "value": row["value"],
+                "sd": row["sd"],
+                "n": int(row["n"]),
+                "low": _or_none(row["low"]),
+                "high": _or_none(row["high"]),
+                "units": int(row["units"]),
             }
     return figures
 
@@ -97,7 +110,7 @@ def compare(
             if (subject_b, metric) not in second.figures:
                 continue
             pair = [first.of(subject_a, metric, common), second.of(subject_b, metric, common)]
-            both = np.logical_and(*((counts > 0).any(axis=1) for _, counts in pair))
+            both = (pair[0][1] > 0).any(axis=1) & (pair[1][1] > 0).any(axis=1)
             if not both.any():
                 continue
             a, b = (float(_ratio(totals[both].sum(axis=0), counts[both].sum(axis=0)).mean()) for totals, counts in pair)
@@ -105,11 +118,20 @@ def compare(
                 _bootstrap(totals[both], counts[both], draws=draws, seed=seed).mean(axis=1) for totals, counts in pair
             ]
             low, high = _interval(drawn[0] - drawn[1])
-            rows.append({
-                names.BENCHMARK: key[0], names.SPLIT: key[1], names.METRIC: metric, "a": a, "b": b,
-                "difference": a - b, "low": low, "high": high, "relative": (a - b) / b if b else math.nan,
-                "units": int(both.sum()),
-            })
+            rows.append(
+                {
+                    names.BENCHMARK: key[0],
+                    names.SPLIT: key[1],
+                    names.METRIC: metric,
+                    "a": a,
+                    "b": b,
+                    "difference": a - b,
+                    "low": low,
+                    "high": high,
+                    "relative": (a - b) / b if b else math.nan,
+                    "units": int(both.sum()),
+                }
+            )
     header = [*KEY[1:], "a", "b", "difference", "low", "high", "relative", "units"]
     return pd.DataFrame(rows, columns=header)
 
@@ -131,12 +153,12 @@ class _Table:
 
     def of(self, subject: str, metric: str, units: pd.Index) -> tuple[np.ndarray, np.ndarray]:
         """[len(units), seeds] totals and counts of one figure."""
-        place = np.ix_(self.units.get_indexer(units), self.figures[subject, metric])
+        place = np.ix_(self.units.get_indexer(units), np.array(self.figures[subject, metric]))
         return self.totals[place], self.counts[place]
 
 
 def _tables(records: pd.DataFrame) -> dict[tuple[str, str], _Table]:
-    """(benchmark, split), sorted → its table; the order of records leaves no trace."""
+    """(benchmark, split), sorted → its table; units and figures are sorted too, so that draws see no row order."""
     codes, values = {}, {}
     for name in (*KEY, names.UNIT, names.SEED):
         codes[name], values[name] = pd.factorize(records[name], sort=True)
@@ -146,7 +168,8 @@ def _tables(records: pd.DataFrame) -> dict[tuple[str, str], _Table]:
     order = np.argsort(group, kind="stable")
     found, starts = np.unique(group[order], return_index=True)
     tables = {}
-    for number, rows in zip(found.tolist(), np.split(order, starts[1:]), strict=True):
+    for number, start, stop in zip(found.tolist(), starts, [*starts[1:], len(order)], strict=False):
+        rows = order[start:stop]
         units, unit_at = np.unique(codes[names.UNIT][rows], return_inverse=True)
         columns, column_at = np.unique(column[rows], return_inverse=True)
         figures: dict[tuple[str, str], list[int]] = {}
@@ -155,7 +178,8 @@ def _tables(records: pd.DataFrame) -> dict[tuple[str, str], _Table]:
             figures.setdefault((values[names.SUBJECT][subject], values[names.METRIC][metric]), []).append(at)
         totals, counts = (
             np.bincount(
-                unit_at * len(columns) + column_at, weights=records[name].to_numpy(np.float64)[rows],
+                unit_at * len(columns) + column_at,
+                weights=records[name].to_numpy(np.float64)[rows],
                 minlength=len(units) * len(columns),
             ).reshape(len(units), len(columns))
             for name in (names.TOTAL, names.COUNT)
@@ -173,11 +197,17 @@ def _whole(records: pd.DataFrame) -> list[dict[str, Any]]:
     for key, part in grouped:
         sums = part.groupby(names.SEED)[[names.TOTAL, names.COUNT]].sum()
         values = _ratio(sums[names.TOTAL], sums[names.COUNT])
-        rows.append({
-            **dict(zip(KEY, key, strict=True)), "value": float(values.mean()), "sd": _sd(values), "n": len(values),
-            "low": float(part[names.LOW].astype(float).mean(skipna=False)),
-            "high": float(part[names.HIGH].astype(float).mean(skipna=False)), "units": 0,
-        })
+        rows.append(
+            {
+                **dict(zip(KEY, key, strict=True)),
+                "value": float(values.mean()),
+                "sd": _sd(values),
+                "n": len(values),
+                "low": float(part[names.LOW].astype(float).mean(skipna=False)),
+                "high": float(part[names.HIGH].astype(float).mean(skipna=False)),
+                "units": 0,
+            }
+        )
     return rows
 
 

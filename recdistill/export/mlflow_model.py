@@ -34,10 +34,12 @@ class StudentModel(PythonModel):
         """One row of ``embedding`` and ``semantic_id`` for each input row, in its order."""
         vectors = self.student.encode(items_of(model_input))
         codes = self.codebooks.encode(vectors)
-        return pd.DataFrame({
-            "embedding": list(vectors),
-            "semantic_id": ["-".join(map(str, row)) for row in codes.tolist()],
-        })
+        return pd.DataFrame(
+            {
+                "embedding": list(vectors),
+                "semantic_id": ["-".join(map(str, row)) for row in codes.tolist()],
+            }
+        )
 
 
 set_model(StudentModel())

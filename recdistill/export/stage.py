@@ -103,8 +103,13 @@ def _match(config: ExportConfig, fold: Fold, space: Space) -> pa.Table:
         window = window.take(np.sort(newest))
     positive = history.positive(config.match.min_behaviours)
     match = MatchFeatures(
-        space, user=history.user[positive], item=history.item[positive], time=history.time[positive],
-        users=len(history.user_ids), last=config.match.last, top_k=config.match.top_k,
+        space,
+        user=history.user[positive],
+        item=history.item[positive],
+        time=history.time[positive],
+        users=len(history.user_ids),
+        last=config.match.last,
+        top_k=config.match.top_k,
         half_life_days=config.match.half_life_days,
     )
     user = history.user_ids.get_indexer(window.user_ids)[window.user]

@@ -145,11 +145,13 @@ def quality(codes: np.ndarray, *, sizes: Sequence[int]) -> dict[str, Any]:
 
 def to_table(ids: pd.Index, codes: np.ndarray) -> pa.Table:
     """The ``semantic_ids`` table: item_id, codes, semantic_id such as ``12-5``."""
-    return pa.table({
-        names.ITEM_ID: pa.array(ids),
-        names.CODES: _lists(codes),
-        SEMANTIC_ID: pa.array(["-".join(map(str, row)) for row in codes.tolist()], pa.string()),
-    })
+    return pa.table(
+        {
+            names.ITEM_ID: pa.array(ids),
+            names.CODES: _lists(codes),
+            SEMANTIC_ID: pa.array(["-".join(map(str, row)) for row in codes.tolist()], pa.string()),
+        }
+    )
 
 
 def to_items_table(ids: pd.Index, codes: np.ndarray) -> pa.Table:
@@ -158,11 +160,13 @@ def to_items_table(ids: pd.Index, codes: np.ndarray) -> pa.Table:
     ordered = codes[order]
     first = np.flatnonzero(np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1)]))
     offsets = pa.array(np.append(first, len(codes)), pa.int32())
-    return pa.table({
-        SEMANTIC_ID: pa.array(["-".join(map(str, row)) for row in ordered[first].tolist()], pa.string()),
-        names.CODES: _lists(ordered[first]),
-        "item_ids": pa.ListArray.from_arrays(offsets, pa.array(ids[order])),
-    })
+    return pa.table(
+        {
+            SEMANTIC_ID: pa.array(["-".join(map(str, row)) for row in ordered[first].tolist()], pa.string()),
+            names.CODES: _lists(ordered[first]),
+            "item_ids": pa.ListArray.from_arrays(offsets, pa.array(ids[order])),
+        }
+    )
 
 
 def _lists(codes: np.ndarray) -> pa.ListArray:

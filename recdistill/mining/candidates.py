@@ -86,7 +86,7 @@ def best_per_owner(owner: np.ndarray, score: np.ndarray, *, count: int) -> np.nd
 
 
 def _next_same(log: Log) -> np.ndarray:
-    """[n] for each positive event, the row of the user's next positive event with the same item (n if there is none)."""
+    """[n] for each positive event, the row of the user's next one with the same item (n if there is none)."""
     following = np.full(len(log), len(log))
     rows = np.flatnonzero(log.positive())
     order = rows[np.lexsort((rows, log.item[rows], log.user[rows]))]

@@ -1,4 +1,4 @@
-"""InfoNCE over in-batch candidates (van den Oord et al., 1807.03748), with sampling correction (Yi et al., RecSys 2019).
+"""InfoNCE over in-batch candidates (van den Oord et al., 1807.03748), with logQ correction (Yi et al., RecSys 2019).
 
 Shapes: B queries, N candidates, d width.
 """

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def over_prefixes(loss: Callable[[Tensor], Tensor], vectors: Tensor, prefixes: Sequence[int]) -> Tensor:
-    """Mean of ``loss(vectors[:, :p])`` over the prefixes; the loss normalises what it gets, so each prefix stands alone.
+    """Mean of ``loss(vectors[:, :p])`` over the prefixes; the loss normalises, so each prefix stands alone.
 
     Args:
         vectors: [B, d]; prefixes: widths in 1..d.

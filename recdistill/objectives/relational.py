@@ -17,8 +17,8 @@ def relational(
 
     Args:
         student: [B, d]; teacher: [B, t], centred; similarities are cosine, and no gradient reaches the teacher.
-        weight: [B] ≥ 0, the teacher's confidence. It weighs an item's own distribution and, as a prior, its share in the
-            others'; an item of weight 0 is neither asked nor a neighbour.
+        weight: [B] ≥ 0, the teacher's confidence. It weighs an item's own distribution and, as a prior, its share of
+            the others'; an item of weight 0 is neither asked nor a neighbour.
         temperature: of the student's similarities; teacher_temperature: of the teacher's.
 
     Returns:

@@ -53,9 +53,7 @@ def read_tables(paths: Mapping[str, Path], *, item_ids: pd.Index, seed: int) -> 
     Raises:
         UserError: the student's or the raw content's table is missing, or a table is not one.
     """
-    tables = {
-        name: EmbeddingTable.read(path) for name, path in paths.items() if name not in OPTIONAL or path.exists()
-    }
+    tables = {name: EmbeddingTable.read(path) for name, path in paths.items() if name not in OPTIONAL or path.exists()}
     student = tables["student"]
     noise = np.random.default_rng(seed).standard_normal((len(item_ids), student.vectors.shape[1]), dtype=np.float32)
     known = student.ids.get_indexer(item_ids) >= 0
@@ -78,8 +76,13 @@ def table_features(
     if "match" in config.features:
         positive = history.positive(config.match.min_behaviours)
         match = MatchFeatures(
-            space, user=history.user[positive], item=history.item[positive], time=history.time[positive],
-            users=len(history.user_ids), last=config.match.last, top_k=config.match.top_k,
+            space,
+            user=history.user[positive],
+            item=history.item[positive],
+            time=history.time[positive],
+            users=len(history.user_ids),
+            last=config.match.last,
+            top_k=config.match.top_k,
             half_life_days=config.match.half_life_days,
         )
         for parts, rows in zip(dense, row_sets, strict=True):

@@ -65,9 +65,7 @@ class Plan:
     boundary: int
 
 
-def make_plan(
-    *, first_day: int, last_day: int, test_day: int, horizon: int, signal_days: int
-) -> Plan | None:
+def make_plan(*, first_day: int, last_day: int, test_day: int, horizon: int, signal_days: int) -> Plan | None:
     """Choose boundary and window: the test window's start or the log's middle, whichever allows the longer window.
 
     Either cohort needs its window, its outcome and a day of slack. Where no boundary leaves room, the horizon is cut

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import pandas as pd
 
+from recdistill.contracts.records import Records
 from recdistill.rankers import metrics
-from recdistill.rankers.records import Records
 from recdistill.rankers.rows import Rows
 
 BENCHMARK = "ranker"
@@ -18,7 +19,7 @@ def measure(
     logits: Mapping[str, np.ndarray],
     *,
     splits: Mapping[str, np.ndarray],
-    users: int,
+    user_ids: pd.Index,
     by_rows: bool,
     records: Records,
     draws: int,
@@ -32,10 +33,10 @@ def measure(
     Args:
         logits: of each group, [n].
         splits: [n] bool of each split.
-        users: U of the numbering in ``rows``.
+        user_ids: [U] the numbering in ``rows``.
         by_rows: weigh GAUC by a user's rows.
     """
-    groups = list(logits)
+    groups, users = list(logits), len(user_ids)
     for split, inside in splits.items():
         chosen = np.flatnonzero(inside)
         user, label = rows.user[chosen], rows.label[chosen]
@@ -53,12 +54,10 @@ def measure(
         for at, group in enumerate(groups):
             limits = metrics.interval(resampled["auc"][at])
             records.whole(group, BENCHMARK, split, "auc", float(values["auc"][at]), interval=limits)
-            records.by_user(group, BENCHMARK, split, "gauc", gaucs[at])
-            records.by_user(group, BENCHMARK, split, "logloss", losses[at])
+            records.by_unit(group, BENCHMARK, split, "gauc", user_ids, gaucs[at].total, gaucs[at].count)
+            records.by_unit(group, BENCHMARK, split, "logloss", user_ids, losses[at].total, losses[at].count)
             if at == base:
                 continue
             for name, value in values.items():
                 limits = metrics.interval(resampled[name][at] - resampled[name][base])
-                records.whole(
-                    group, BENCHMARK, split, f"{name}_delta", float(value[at] - value[base]), interval=limits
-                )
+                records.whole(group, BENCHMARK, split, f"{name}_delta", float(value[at] - value[base]), interval=limits)

@@ -64,9 +64,7 @@ def user_auc(user: np.ndarray, label: np.ndarray, score: np.ndarray, *, users: i
     positives = np.bincount(user, weights=label, minlength=users)
     rank_sum = np.bincount(sorted_user[positive], weights=rank[positive], minlength=users)
     pairs = positives * (rows - positives)
-    area = np.divide(
-        rank_sum - positives * (positives + 1) / 2, pairs, out=np.full(users, np.nan), where=pairs > 0
-    )
+    area = np.divide(rank_sum - positives * (positives + 1) / 2, pairs, out=np.full(users, np.nan), where=pairs > 0)
     return area, rows
 
 

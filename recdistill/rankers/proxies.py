@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from recdistill.contracts.log import Log
+from recdistill.contracts.records import Records
 from recdistill.rankers import lifetime
 from recdistill.rankers.config import LifetimeConfig
 from recdistill.rankers.metrics import Decomposable, interval, resample_ratio
-from recdistill.rankers.records import Records
 from recdistill.rankers.rows import Rows
 from recdistill.rankers.signals import Past, Signals, measure, under_ranker
 
@@ -53,7 +53,14 @@ def lifetime_proxies(
     scores = {group: logit[rows.logged] for group, logit in logits.items()}
     for asked in HORIZONS:
         report[f"lt{asked}"] = _one_horizon(
-            config, asked, log=log, shown=shown, scores=scores, category=category, records=records, draws=draws,
+            config,
+            asked,
+            log=log,
+            shown=shown,
+            scores=scores,
+            category=category,
+            records=records,
+            draws=draws,
             seed=seed,
         )
     best = next((part["r2"] for part in report.values() if part["computed"]), None)
@@ -64,13 +71,24 @@ def lifetime_proxies(
 
 
 def _one_horizon(
-    config: LifetimeConfig, asked: int, *, log: Log, shown: Rows, scores: Mapping[str, np.ndarray],
-    category: np.ndarray, records: Records, draws: int, seed: int,
+    config: LifetimeConfig,
+    asked: int,
+    *,
+    log: Log,
+    shown: Rows,
+    scores: Mapping[str, np.ndarray],
+    category: np.ndarray,
+    records: Records,
+    draws: int,
+    seed: int,
 ) -> dict[str, Any]:
     day, shown_day = log.time // lifetime.DAY, shown.time // lifetime.DAY
     plan = lifetime.make_plan(
-        first_day=int(day.min()), last_day=int(day.max()), test_day=int(-(-int(shown.time.min()) // lifetime.DAY)),
-        horizon=asked, signal_days=config.signal_days,
+        first_day=int(day.min()),
+        last_day=int(day.max()),
+        test_day=int(-(-int(shown.time.min()) // lifetime.DAY)),
+        horizon=asked,
+        signal_days=config.signal_days,
     )
     if plan is None:
         return {"computed": False, "reason": f"the log spans {int(np.ptp(day)) + 1} days; six are needed"}
@@ -111,8 +129,15 @@ def _one_horizon(
     if not len(user):
         return about | {"proxies": False, "reason": "no whole signal window lies in the test window"}
     observed = measure(
-        entry, user=user, start=end - plan.signal_days, end=end, past=past, day=shown_day, item=shown.item,
-        category=category, behaviours=shown.behaviours,
+        entry,
+        user=user,
+        start=end - plan.signal_days,
+        end=end,
+        past=past,
+        day=shown_day,
+        item=shown.item,
+        category=category,
+        behaviours=shown.behaviours,
     )
     totals = {}
     for group, logit in scores.items():
@@ -120,7 +145,7 @@ def _one_horizon(
         totals[group] = np.bincount(user, weights=surrogate.predict(under), minlength=len(log.user_ids))
     count = np.bincount(user, minlength=len(log.user_ids)).astype(np.float64)
     for group, total in totals.items():
-        records.by_user(group, BENCHMARK, "all", f"lt{asked}_proxy", Decomposable(total, count))
+        records.by_unit(group, BENCHMARK, "all", f"lt{asked}_proxy", log.user_ids, total, count)
         if group != "none":
             delta = Decomposable(total - totals["none"], count)
             limits = interval(resample_ratio(delta.total, delta.count, draws=draws, seed=seed))
@@ -136,7 +161,14 @@ def _cohort(
         log.user, day, start=start, stop=stop - plan.horizon, signal_days=plan.signal_days
     )
     signals = measure(
-        entry, user=user, start=end - plan.signal_days, end=end, past=past, day=day, item=log.item, category=category,
+        entry,
+        user=user,
+        start=end - plan.signal_days,
+        end=end,
+        past=past,
+        day=day,
+        item=log.item,
+        category=category,
         behaviours=log.behaviour_count,
     )
     outcome = lifetime.active_days_after(

@@ -42,8 +42,12 @@ class Rows:
 
     def take(self, rows: np.ndarray) -> Rows:
         return Rows(
-            self.user[rows], self.item[rows], self.time[rows],
-            self.label[rows], self.behaviours[rows], self.logged[rows],
+            self.user[rows],
+            self.item[rows],
+            self.time[rows],
+            self.label[rows],
+            self.behaviours[rows],
+            self.logged[rows],
         )
 
 
@@ -106,10 +110,12 @@ def _sample(positive: Rows, *, history: Log, per_positive: int, seed: int) -> Ro
 
 
 def _concat(first: Rows, second: Rows) -> Rows:
-    return Rows(*(
-        np.concatenate([getattr(first, name), getattr(second, name)])
-        for name in ("user", "item", "time", "label", "behaviours", "logged")
-    ))
+    return Rows(
+        *(
+            np.concatenate([getattr(first, name), getattr(second, name)])
+            for name in ("user", "item", "time", "label", "behaviours", "logged")
+        )
+    )
 
 
 def _sorted(rows: Rows) -> Rows:

@@ -21,6 +21,7 @@ import torch
 from recdistill.contracts import fold as layout
 from recdistill.contracts.fold import Fold
 from recdistill.contracts.log import Log
+from recdistill.contracts.records import Records
 from recdistill.contracts.tables import write_json
 from recdistill.rankers.config import DlrmConfig, Group, RankConfig
 from recdistill.rankers.counts import Standardiser, base_features
@@ -28,7 +29,6 @@ from recdistill.rankers.groups import TableFeatures, read_tables, table_features
 from recdistill.rankers.measure import measure
 from recdistill.rankers.model import SparseFeature
 from recdistill.rankers.proxies import lifetime_proxies
-from recdistill.rankers.records import Records
 from recdistill.rankers.rows import Negatives, Rows, cold_items, make_rows, negatives_of
 from recdistill.rankers.tags import Tags
 from recdistill.rankers.train import Inputs, score, train_ranker
@@ -36,8 +36,18 @@ from recdistill.training import LogFn
 
 
 def rank(
-    config: RankConfig, *, fold: Fold, items: Path, content: Path, teach: Path, distill: Path, evaluate: Path,
-    out: Path, seed: int, key: str, log: Callable[[str], LogFn],
+    config: RankConfig,
+    *,
+    fold: Fold,
+    items: Path,
+    content: Path,
+    teach: Path,
+    distill: Path,
+    evaluate: Path,
+    out: Path,
+    seed: int,
+    key: str,
+    log: Callable[[str], LogFn],
 ) -> None:
     """Write ``out/metric_records.parquet`` and ``out/rank.json``.
 
@@ -78,17 +88,28 @@ def rank(
         parts = {name: made[name] for name in tables_of(group)}
         logits[group], about[group] = _run(config.dlrm, group, data, parts, out=out, seed=seed, key=key, log=log)
 
-    records = Records(seed, fold.name, data.history.user_ids)
+    records = Records(seed, fold.name)
     cold = data.cold[data.test.item]
     measure(
-        data.test, logits, splits={"all": np.ones(len(cold), dtype=bool), "warm": ~cold, "cold": cold},
-        users=len(data.history.user_ids), by_rows=config.gauc_weight == "impressions", records=records,
-        draws=config.draws, seed=seed,
+        data.test,
+        logits,
+        splits={"all": np.ones(len(cold), dtype=bool), "warm": ~cold, "cold": cold},
+        user_ids=data.history.user_ids,
+        by_rows=config.gauc_weight == "impressions",
+        records=records,
+        draws=config.draws,
+        seed=seed,
     )
     everything = _whole_log(fold)
     returns = lifetime_proxies(
-        config.lifetime, log=everything, rows=_renumber(data.test, data.history, everything), logits=logits,
-        category=data.tags.category(), records=records, draws=config.draws, seed=seed,
+        config.lifetime,
+        log=everything,
+        rows=_renumber(data.test, data.history, everything),
+        logits=logits,
+        category=data.tags.category(),
+        records=records,
+        draws=config.draws,
+        seed=seed,
     )
     provenance = {
         "negatives": data.negatives,
@@ -154,14 +175,28 @@ class _Data:
             bags.append((train.item, test.item))
         of_train, of_test = (tuple(torch.from_numpy(rows[at].astype(np.int64)) for rows in bags) for at in (0, 1))
         return cls(
-            history, train, test, negatives, cold_items(final, history.item_ids), tags, (base[0], base[1]),
-            tuple(sparse), (of_train, of_test),
+            history,
+            train,
+            test,
+            negatives,
+            cold_items(final, history.item_ids),
+            tags,
+            (base[0], base[1]),
+            tuple(sparse),
+            (of_train, of_test),
         )
 
 
 def _run(
-    config: DlrmConfig, group: Group, data: _Data, parts: Mapping[str, TableFeatures], *, out: Path, seed: int,
-    key: str, log: Callable[[str], LogFn],
+    config: DlrmConfig,
+    group: Group,
+    data: _Data,
+    parts: Mapping[str, TableFeatures],
+    *,
+    out: Path,
+    seed: int,
+    key: str,
+    log: Callable[[str], LogFn],
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """Train one group's ranker and give its logits of the test rows, and what rank.json says of it."""
     raw = [np.hstack([data.base[at], *(part.dense[at] for part in parts.values())]) for at in (0, 1)]
@@ -180,8 +215,16 @@ def _run(
     )
     name = group.replace("+", "_")
     ranker, fitted = train_ranker(
-        config, features, train, label=data.train.label, time=data.train.time, checkpoint=out / f".{name}.pt",
-        key=f"{key}/{group}", description=f"rank · {group}", seed=seed, log=log(f"ranker_{name}"),
+        config,
+        features,
+        train,
+        label=data.train.label,
+        time=data.train.time,
+        checkpoint=out / f".{name}.pt",
+        key=f"{key}/{group}",
+        description=f"rank · {group}",
+        seed=seed,
+        log=log(f"ranker_{name}"),
     )
     about = {
         "dense_features": train.dense.shape[1],

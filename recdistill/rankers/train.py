@@ -68,8 +68,11 @@ def train_ranker(
     target = torch.from_numpy(label.astype(np.float32))
     torch.manual_seed(seed)
     ranker = Ranker(
-        sizes={feature.name: feature.size for feature in features}, dense=inputs.dense.shape[1], width=config.width,
-        dense_layers=config.dense_layers, over_layers=config.over_layers,
+        sizes={feature.name: feature.size for feature in features},
+        dense=inputs.dense.shape[1],
+        width=config.width,
+        dense_layers=config.dense_layers,
+        over_layers=config.over_layers,
         embedding_learning_rate=config.embedding_learning_rate,
     )
     optimizer = torch.optim.AdamW(ranker.layers(), lr=config.learning_rate, weight_decay=config.weight_decay)
@@ -95,8 +98,16 @@ def train_ranker(
         return -binary_cross_entropy_with_logits(logits, target[newest].double()).item()
 
     fitted = fit(
-        step, steps=config.epochs * per_epoch, seed=seed, checkpoint=checkpoint, key=key, description=description,
-        log=log, validate=validate, validate_every=per_epoch, patience=config.patience,
+        step,
+        steps=config.epochs * per_epoch,
+        seed=seed,
+        checkpoint=checkpoint,
+        key=key,
+        description=description,
+        log=log,
+        validate=validate,
+        validate_every=per_epoch,
+        patience=config.patience,
         state={"ranker": ranker, "optimizer": optimizer, "tables": ranker.tables.fused_optimizer()},
     )
     return ranker, fitted

@@ -52,8 +52,14 @@ class Cases:
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows
         offsets, members = take_ragged(self.exclude_offsets, rows)
         return Cases(
-            self.item_ids, self.user[rows], self.user_ids, self.target[rows], self.query[rows],
-            offsets, self.exclude_items[members], self.time[rows],
+            self.item_ids,
+            self.user[rows],
+            self.user_ids,
+            self.target[rows],
+            self.query[rows],
+            offsets,
+            self.exclude_items[members],
+            self.time[rows],
         )
 
 
@@ -142,9 +148,7 @@ def _targets(history: Log, targets: Log, min_positive: int) -> tuple[np.ndarray,
     return user[order], target[order], time[order]
 
 
-def _past_order(
-    history: Log, user_hash: np.ndarray, item_hash: np.ndarray, min_positive: int, seed: int
-) -> np.ndarray:
+def _past_order(history: Log, user_hash: np.ndarray, item_hash: np.ndarray, min_positive: int, seed: int) -> np.ndarray:
     """Positive events' rows by (user, time), equal times in a seeded random order: the file's would leak ids."""
     rows = np.flatnonzero(history.positive(min_positive))
     tie = mix(seed, item_hash[history.item[rows]], user_hash[history.user[rows]])

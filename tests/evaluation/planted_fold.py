@@ -69,9 +69,13 @@ def plant(root: Path, *, text_ids: bool = False, seed: int = 0, shuffled: bool =
     order = mix.permutation(ITEMS) if shuffled else np.arange(ITEMS)
     labels = pa.array([[f"topic {topic[row]}"] for row in order], pa.list_(pa.string()))
     tags = pa.array([[f"tag {topic[row]}", "film"] if row % 7 else [] for row in order], pa.list_(pa.string()))
-    table = pa.table({
-        names.ITEM_ID: pa.array(ids[order]), names.TAGS_PREFIX + "theme": tags, names.LABELS_PREFIX + "topic": labels,
-    })
+    table = pa.table(
+        {
+            names.ITEM_ID: pa.array(ids[order]),
+            names.TAGS_PREFIX + "theme": tags,
+            names.LABELS_PREFIX + "topic": labels,
+        }
+    )
     write_table(table, root / "items.parquet")
     truth = np.eye(TOPICS)[topic]
     content = np.hstack([truth, np.zeros((ITEMS, 3))]) + rng.normal(0, 0.5, (ITEMS, TOPICS + 3)) + 4.0
@@ -94,11 +98,13 @@ def _write_events(frame: pd.DataFrame, path: Path, mix: np.random.Generator | No
         frame = frame.iloc[mix.permutation(len(frame))]
     id_type = pa.string() if pd.api.types.is_string_dtype(frame[names.USER_ID]) else pa.int64()
     write_table(
-        pa.table({
-            names.USER_ID: pa.array(frame[names.USER_ID].tolist(), id_type),
-            names.ITEM_ID: pa.array(frame[names.ITEM_ID].tolist(), id_type),
-            names.TIMESTAMP: pa.array(frame[names.TIMESTAMP].to_numpy() * 1_000_000, pa.timestamp("us", "UTC")),
-            names.BEHAVIOURS: pa.array(frame[names.BEHAVIOURS].tolist(), pa.list_(pa.string())),
-        }),
+        pa.table(
+            {
+                names.USER_ID: pa.array(frame[names.USER_ID].tolist(), id_type),
+                names.ITEM_ID: pa.array(frame[names.ITEM_ID].tolist(), id_type),
+                names.TIMESTAMP: pa.array(frame[names.TIMESTAMP].to_numpy() * 1_000_000, pa.timestamp("us", "UTC")),
+                names.BEHAVIOURS: pa.array(frame[names.BEHAVIOURS].tolist(), pa.list_(pa.string())),
+            }
+        ),
         path,
     )

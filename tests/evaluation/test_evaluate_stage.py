@@ -25,7 +25,15 @@ SMALL = EvaluateConfig(
     baselines=BaselinesConfig(trials=3),
 )
 SUBJECTS = {
-    "student", "noise", "id_teacher", "popularity", "raw_content", "ridge", "kernel_ridge", "ease", "ease_content",
+    "student",
+    "noise",
+    "id_teacher",
+    "popularity",
+    "raw_content",
+    "ridge",
+    "kernel_ridge",
+    "ease",
+    "ease_content",
 }
 
 
@@ -65,8 +73,12 @@ def test_every_subject_meets_every_benchmark(judged: Judged) -> None:
 def test_the_planted_truth_wins_and_noise_is_chance(judged: Judged) -> None:
     figures = judged[2]
     for metric in (
-        "seq2item_vanilla/all/recall_at_25", "gid_i2i/all/recall_at_25", "content_i2i/all/recall_at_25",
-        "separability/all/auc", "ranking_consistency/all/kendall_tau", "clustering/all/nmi_labels",
+        "seq2item_vanilla/all/recall_at_25",
+        "gid_i2i/all/recall_at_25",
+        "content_i2i/all/recall_at_25",
+        "separability/all/auc",
+        "ranking_consistency/all/kendall_tau",
+        "clustering/all/nmi_labels",
     ):
         student, noise = (figures[f"{name}/{metric}"] for name in ("student", "noise"))
         assert student["value"] > 1.3 * noise["value"], metric

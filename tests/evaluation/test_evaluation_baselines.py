@@ -29,8 +29,14 @@ def material(interactions: np.ndarray, content: np.ndarray, *, present: np.ndarr
     ids = pd.Index(np.arange(interactions.shape[1]) + 1)
     ones = np.ones(len(users), dtype=np.int32)
     log = Log(
-        pd.Index(range(len(interactions))), ids, users.astype(np.int32), items.astype(np.int32),
-        np.arange(len(users)), ones, ("like",), ones.astype(np.float32),
+        pd.Index(range(len(interactions))),
+        ids,
+        users.astype(np.int32),
+        items.astype(np.int32),
+        np.arange(len(users)),
+        ones,
+        ("like",),
+        ones.astype(np.float32),
     )
     present = np.ones(len(ids), dtype=bool) if present is None else present
     return Material(ids, centred(content.astype(np.float32), present), present, log, None, 1)
@@ -134,10 +140,12 @@ def test_a_shift_of_the_teacher_changes_no_prediction() -> None:
     predictions = []
     for shift in (0.0, 30.0):
         of, table, _ = _lesson(nonlinear=False, shift=shift)
-        predictions.append([
-            Ridge(of, table).fit(l2=1.0, confidence=2.0).vectors,
-            KernelRidge(of, table, max_points=300).fit(l2=0.1, gamma=1.0, confidence=2.0).vectors,
-        ])
+        predictions.append(
+            [
+                Ridge(of, table).fit(l2=1.0, confidence=2.0).vectors,
+                KernelRidge(of, table, max_points=300).fit(l2=0.1, gamma=1.0, confidence=2.0).vectors,
+            ]
+        )
     for plain, moved in zip(*predictions, strict=True):
         assert np.allclose(plain, moved, atol=1e-3)
 
@@ -174,8 +182,11 @@ def _selection(tmp_path: Path, teacher: str = "id_teacher") -> tuple[dict[str, M
     world = plant(tmp_path)
     read = {
         fit: Material.read(
-            world.fold, fit, content=world.content / "raw_content.parquet",
-            teacher=world.teach / fit / f"{teacher}.parquet", min_positive=1,
+            world.fold,
+            fit,
+            content=world.content / "raw_content.parquet",
+            teacher=world.teach / fit / f"{teacher}.parquet",
+            min_positive=1,
         )
         for fit in ("selection", "final")
     }

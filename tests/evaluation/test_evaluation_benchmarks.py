@@ -14,6 +14,7 @@ from scipy import sparse
 from recdistill.contracts import fold as layout
 from recdistill.contracts.fold import Fold
 from recdistill.contracts.log import Log
+from recdistill.contracts.records import Records
 from recdistill.contracts.tables import read_table, write_table
 from recdistill.errors import UserError
 from recdistill.evaluation.benchmarks.catalogue import Catalogue, jaccard
@@ -23,7 +24,6 @@ from recdistill.evaluation.benchmarks.spaces import Bijective, Clustering, Ranki
 from recdistill.evaluation.benchmarks.users import agreement, draw_users, seq2item
 from recdistill.evaluation.config import JudgeConfig, Seq2ItemConfig
 from recdistill.evaluation.questions import Questions
-from recdistill.evaluation.records import Records
 from recdistill.evaluation.subjects import ScoreSubject, VectorSubject
 
 
@@ -206,8 +206,13 @@ def test_the_judges_own_space_agrees_with_itself(world: Planted) -> None:
 def _questions(queries: list[int], targets: list[int], known: list[bool] | None = None) -> Questions:
     count = len(queries)
     return Questions(
-        np.array(queries)[:, None], np.arange(count), np.array(targets), np.zeros(count + 1, dtype=np.int64),
-        np.empty(0, dtype=np.int64), np.arange(count), pd.Index(range(count)),
+        np.array(queries)[:, None],
+        np.arange(count),
+        np.array(targets),
+        np.zeros(count + 1, dtype=np.int64),
+        np.empty(0, dtype=np.int64),
+        np.arange(count),
+        pd.Index(range(count)),
         np.ones(count, dtype=bool) if known is None else np.array(known),
     )
 

@@ -30,8 +30,10 @@ def test_protocol_and_baselines_on_movielens(shared_data: Callable[[str], Path],
     liked = pa.array([["like"] if rating >= 4 else [] for rating in ratings["rating"]], pa.list_(pa.string()))
     times = pa.array(ratings["timestamp"].to_numpy() * 1_000_000, pa.timestamp("us", "UTC"))
     table = {
-        names.USER_ID: ratings["userId"], names.ITEM_ID: ratings["movieId"],
-        names.TIMESTAMP: times, names.BEHAVIOURS: liked,
+        names.USER_ID: ratings["userId"],
+        names.ITEM_ID: ratings["movieId"],
+        names.TIMESTAMP: times,
+        names.BEHAVIOURS: liked,
     }
     write_table(pa.table(table), tmp_path / "interactions.parquet")
     write_table(pa.table({names.ITEM_ID: pa.array(items)}), tmp_path / "items.parquet")

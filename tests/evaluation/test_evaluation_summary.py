@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from recdistill.contracts.records import Records
 from recdistill.evaluation import compare, summarise, to_metrics_json
-from recdistill.evaluation.records import Records
 
 
 def frame(records: list[Records], path: object) -> pd.DataFrame:
@@ -107,7 +107,12 @@ def test_figures_of_the_whole_and_json(tmp_path: object) -> None:
         parts.append(records)
     figures = to_metrics_json(summarise(frame(parts, tmp_path)))
     assert figures["student/clustering/all/nmi"] == {
-        "value": pytest.approx(0.5), "sd": pytest.approx(np.sqrt(0.02)), "n": 2, "low": None, "high": None, "units": 0,
+        "value": pytest.approx(0.5),
+        "sd": pytest.approx(np.sqrt(0.02)),
+        "n": 2,
+        "low": None,
+        "high": None,
+        "units": 0,
     }
     assert "student/clustering/cold/nmi" not in figures
     assert figures["student/seq2item_vanilla/all/recall_at_10"]["units"] == 1

@@ -13,13 +13,15 @@ from recdistill.export.rows import items_of
 
 
 def test_columns_become_items() -> None:
-    frame = pd.DataFrame({
-        "text_title": ["Heat", None],
-        "tags_genre": [np.array(["Crime", "Drama"]), []],
-        "number_year": [1995.0, np.nan],
-        "image": [b"\x01", base64.b64encode(b"\x02\x03").decode()],
-        "unrelated": [1, 2],
-    })
+    frame = pd.DataFrame(
+        {
+            "text_title": ["Heat", None],
+            "tags_genre": [np.array(["Crime", "Drama"]), []],
+            "number_year": [1995.0, np.nan],
+            "image": [b"\x01", base64.b64encode(b"\x02\x03").decode()],
+            "unrelated": [1, 2],
+        }
+    )
     assert items_of(frame) == [
         {"text": {"title": "Heat"}, "structured": {"genre": ["Crime", "Drama"], "year": 1995.0}, "image": b"\x01"},
         {"image": b"\x02\x03"},

@@ -104,7 +104,7 @@ def test_collaborative_single_peak_stays_in_the_clusters_that_carry_the_user():
 
 
 def test_collaborative_multi_peak_draws_in_proportion_to_the_users_clusters():
-    # Nine of ten interactions lie in cluster 0, but only one of them with a positive behaviour; cluster 1's one has, too.
+    # Nine of ten interactions lie in cluster 0, but only one of them is positive; cluster 1's one is, too.
     events = [(0, i, i, 0) for i in range(8)] + [(0, 8, 8, LIKE), (0, 9, 9, LIKE), (0, 10, 20, LIKE)]
     log = make_log(events, items=11)
     known = Knowledge(knowledge(11).content, np.array([0] * 9 + [1, 0]))

@@ -56,7 +56,7 @@ def test_alignment_of_unknown_items_is_zero():
 
 
 def test_relational_by_hand():
-    # Item 0's others are at cosine 1 and 0 for the teacher, 0 and 1 for the student; so are item 1's and 2's by symmetry.
+    # Item 0's others are at cosine 1 and 0 for the teacher, 0 and 1 for the student; items 1 and 2 likewise.
     teacher = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
     student = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]])
     loss = relational(student, teacher, weight=torch.ones(3), temperature=1.0, teacher_temperature=1.0)

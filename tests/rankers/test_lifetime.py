@@ -76,8 +76,14 @@ def _signals() -> tuple[Signals, np.ndarray, np.ndarray]:
     behaviours = np.array([0, 2, 0, 1, 0, 0, 5])
     past = Past(user=np.array([0, 1]), day=np.array([0, 0]), behaviours=np.array([1, 0]), users=2, until=1)
     signals = measure(
-        entry, user=np.array([0, 1]), start=np.array([4, 4]), end=np.array([8, 8]), past=past,
-        day=np.array([4, 4, 5, 6, 7, 7, 9]), item=np.array([0, 0, 1, 2, 2, 3, 1]), category=np.array([0, 0, 1, 1]),
+        entry,
+        user=np.array([0, 1]),
+        start=np.array([4, 4]),
+        end=np.array([8, 8]),
+        past=past,
+        day=np.array([4, 4, 5, 6, 7, 7, 9]),
+        item=np.array([0, 0, 1, 2, 2, 3, 1]),
+        category=np.array([0, 0, 1, 1]),
         behaviours=behaviours,
     )
     return signals, entry, behaviours

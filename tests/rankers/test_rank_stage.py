@@ -30,9 +30,17 @@ CONFIG = RankConfig(
 
 def _rank(world: World, out: Path, config: RankConfig = CONFIG, *, seed: int = 0) -> None:
     rank(
-        config, fold=world.fold, items=world.root / "data" / "items.parquet", content=world.root / "content",
-        teach=world.root / "teach", distill=world.root / "distill", evaluate=world.root / "evaluate", out=out,
-        seed=seed, key="k", log=lambda name: lambda metrics, step: None,
+        config,
+        fold=world.fold,
+        items=world.root / "data" / "items.parquet",
+        content=world.root / "content",
+        teach=world.root / "teach",
+        distill=world.root / "distill",
+        evaluate=world.root / "evaluate",
+        out=out,
+        seed=seed,
+        key="k",
+        log=lambda name: lambda metrics, step: None,
     )
 
 
@@ -62,8 +70,10 @@ def _record(out: Path, key: str) -> pd.Series:
     subject, benchmark, split, metric = key.split("/")
     records = pd.read_parquet(out / "metric_records.parquet")
     found = records[
-        (records.subject == subject) & (records.benchmark == benchmark)
-        & (records.split == split) & (records.metric == metric)
+        (records.subject == subject)
+        & (records.benchmark == benchmark)
+        & (records.split == split)
+        & (records.metric == metric)
     ]
     assert len(found) == 1
     return found.iloc[0]
@@ -95,8 +105,10 @@ def test_records_keep_their_contract_and_agree_with_the_summary(ranked: Path) ->
     for key, value in _figures(ranked)["values"].items():
         subject, benchmark, split, metric = key.split("/")
         part = records[
-            (records.subject == subject) & (records.benchmark == benchmark)
-            & (records.split == split) & (records.metric == metric)
+            (records.subject == subject)
+            & (records.benchmark == benchmark)
+            & (records.split == split)
+            & (records.metric == metric)
         ]
         assert part.total.sum() / part["count"].sum() == pytest.approx(value)
     auc = _record(ranked, "student/ranker/all/auc")
@@ -141,8 +153,16 @@ def test_a_missing_student_is_told(world: World, tmp_path: Path) -> None:
     lacking = World(world.root, world.fold, world.taste)
     with pytest.raises(UserError, match=r"student\.parquet: no such table"):
         rank(
-            CONFIG, fold=lacking.fold, items=world.root / "data" / "items.parquet", content=tmp_path / "content",
-            teach=tmp_path, distill=tmp_path, evaluate=tmp_path, out=tmp_path / "out", seed=0, key="k",
+            CONFIG,
+            fold=lacking.fold,
+            items=world.root / "data" / "items.parquet",
+            content=tmp_path / "content",
+            teach=tmp_path,
+            distill=tmp_path,
+            evaluate=tmp_path,
+            out=tmp_path / "out",
+            seed=0,
+            key="k",
             log=lambda name: lambda metrics, step: None,
         )
 
@@ -171,8 +191,16 @@ def test_a_table_without_the_cold_items_gains_on_warm_ones(world: World, ranked:
     EmbeddingTable(table.ids[known], table.vectors[known]).write(teach / "selection" / "id_teacher.parquet")
     config = CONFIG.model_copy(update={"groups": ("none", "id_teacher"), "draws": 50})
     rank(
-        config, fold=world.fold, items=world.root / "data" / "items.parquet", content=world.root / "content",
-        teach=teach, distill=world.root / "distill", evaluate=tmp_path, out=tmp_path / "out", seed=0, key="k",
+        config,
+        fold=world.fold,
+        items=world.root / "data" / "items.parquet",
+        content=world.root / "content",
+        teach=teach,
+        distill=world.root / "distill",
+        evaluate=tmp_path,
+        out=tmp_path / "out",
+        seed=0,
+        key="k",
         log=lambda name: lambda metrics, step: None,
     )
     assert _record(tmp_path / "out", "id_teacher/ranker/warm/auc_delta").low > 0.03

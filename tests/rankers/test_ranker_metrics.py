@@ -64,7 +64,11 @@ def _bootstrap(draws: int = 60) -> metrics.Resampled:
     user, label = rng.integers(2, 9, size=80), rng.random(80) < 0.5
     scores = rng.normal(size=(2, 80)) + np.array([[0.0], [1.0]]) * label
     return metrics.bootstrap(
-        user, label, scores, draws=draws, seed=4,
+        user,
+        label,
+        scores,
+        draws=draws,
+        seed=4,
         gaucs=[metrics.gauc(user, label, one, users=12, by_rows=True) for one in scores],
         losses=[metrics.mean_log_loss(user, label, one, users=12) for one in scores],
     )

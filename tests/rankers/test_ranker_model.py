@@ -17,7 +17,12 @@ from recdistill.rankers.train import Inputs, score, train_ranker
 
 ITEMS = 30
 CONFIG = DlrmConfig(
-    width=4, dense_layers=(8,), over_layers=(8,), batch_size=64, epochs=8, learning_rate=0.01,
+    width=4,
+    dense_layers=(8,),
+    over_layers=(8,),
+    batch_size=64,
+    epochs=8,
+    learning_rate=0.01,
     embedding_learning_rate=0.05,
 )
 
@@ -41,8 +46,16 @@ def _train(
 ) -> tuple[Ranker, training.Fitted]:
     rows, label, time = inputs or _inputs()
     return train_ranker(
-        CONFIG, _features(), rows, label=label, time=time, checkpoint=tmp_path / "ranker.pt", key="k",
-        description="test", seed=seed, log=lambda metrics, step: None,
+        CONFIG,
+        _features(),
+        rows,
+        label=label,
+        time=time,
+        checkpoint=tmp_path / "ranker.pt",
+        key="k",
+        description="test",
+        seed=seed,
+        log=lambda metrics, step: None,
     )
 
 
@@ -57,7 +70,11 @@ def test_gather_bags_by_hand() -> None:
 
 def test_interaction_uses_the_tables() -> None:
     ranker = Ranker(
-        sizes={"item_id": ITEMS - 1, "tags": 3}, dense=3, width=4, dense_layers=(8,), over_layers=(8,),
+        sizes={"item_id": ITEMS - 1, "tags": 3},
+        dense=3,
+        width=4,
+        dense_layers=(8,),
+        over_layers=(8,),
         embedding_learning_rate=0.1,
     )
     dense = torch.randn(2, 3)
@@ -123,8 +140,16 @@ def test_a_killed_training_resumes_to_the_same_scores(tmp_path: Path, monkeypatc
     rows, label, time = _inputs()
     with pytest.raises(Killed):
         train_ranker(
-            CONFIG, _features(), rows, label=label, time=time, checkpoint=tmp_path / "ranker.pt", key="k",
-            description="test", seed=0, log=dying,
+            CONFIG,
+            _features(),
+            rows,
+            label=label,
+            time=time,
+            checkpoint=tmp_path / "ranker.pt",
+            key="k",
+            description="test",
+            seed=0,
+            log=dying,
         )
     assert (tmp_path / "ranker.pt").exists()
     resumed, _ = _train(tmp_path)

@@ -29,8 +29,12 @@ def _log(tmp_path: Path, rows: list[tuple[int, int, float, bool]], *, value: lis
 def _rows(user: list[int], item: list[int], day: list[float]) -> Rows:
     n = len(user)
     return Rows(
-        np.array(user, dtype=np.int32), np.array(item, dtype=np.int32), START + (np.array(day) * DAY).astype(np.int64),
-        np.ones(n, dtype=bool), np.ones(n, dtype=np.int64), np.ones(n, dtype=bool),
+        np.array(user, dtype=np.int32),
+        np.array(item, dtype=np.int32),
+        START + (np.array(day) * DAY).astype(np.int64),
+        np.ones(n, dtype=bool),
+        np.ones(n, dtype=np.int64),
+        np.ones(n, dtype=bool),
     )
 
 
@@ -120,11 +124,13 @@ def test_standardiser_of_a_constant_column_is_zero() -> None:
 
 
 def test_tags(tmp_path: Path) -> None:
-    table = pa.table({
-        "item_id": ["i0002", "i0000", "i0001"],
-        "tags_genre": pa.array([["war", "drama"], ["drama"], None], pa.list_(pa.string())),
-        "tags_cast": pa.array([["drama"], [], ["kim", "kim"]], pa.list_(pa.string())),
-    })
+    table = pa.table(
+        {
+            "item_id": ["i0002", "i0000", "i0001"],
+            "tags_genre": pa.array([["war", "drama"], ["drama"], None], pa.list_(pa.string())),
+            "tags_cast": pa.array([["drama"], [], ["kim", "kim"]], pa.list_(pa.string())),
+        }
+    )
     write_table(table, tmp_path / "items.parquet")
     tags = Tags.read(tmp_path / "items.parquet", item_ids=pd.Index(["i0000", "i0001", "i0002"]), most=3)
     bags = [tags.values[tags.offsets[at] : tags.offsets[at + 1]].tolist() for at in range(3)]

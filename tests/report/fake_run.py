@@ -13,9 +13,9 @@ import pyarrow as pa
 from PIL import Image, ImageDraw
 
 from recdistill.contracts import names
+from recdistill.contracts.records import Records
 from recdistill.contracts.tables import EmbeddingTable, write_json, write_table
 from recdistill.evaluation import summarise, to_metrics_json
-from recdistill.evaluation.records import Records
 from recdistill.tracking.journal import Journal
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \"quoted\" & 'co'"

@@ -15,7 +15,8 @@ ITEMS = list(range(100, 112))
 
 events = st.lists(
     st.tuples(st.integers(0, 3), st.sampled_from(ITEMS), st.integers(0, 12), st.integers(0, 3)),
-    min_size=1, max_size=50,
+    min_size=1,
+    max_size=50,
 )
 
 
@@ -35,7 +36,12 @@ def same(first: Cases, second: Cases) -> bool:
 
 def test_golden_case() -> None:
     rows: list[Event] = [
-        ("u", 100, 1, 1), ("u", 101, 2, 0), ("u", 102, 3, 1), ("u", 103, 3, 2), ("u", 104, 9, 1), ("u", 105, 9, 1),
+        ("u", 100, 1, 1),
+        ("u", 101, 2, 0),
+        ("u", 102, 3, 1),
+        ("u", 103, 3, 2),
+        ("u", 104, 9, 1),
+        ("u", 105, 9, 1),
     ]
     cases = seq2item_cases(make_log(rows, ITEMS), make_log(rows[4:], ITEMS), length=4, seed=0)
     assert cases.item_ids[cases.target].tolist() == [104, 105]
@@ -56,9 +62,7 @@ def test_against_definition(rows: list[Event], length: int, last: int, maximum: 
     if logs is None:
         return
     history, targets = logs
-    cases = seq2item_cases(
-        history, targets, length=length, last=last, max_targets=maximum, min_history=least, seed=3
-    )
+    cases = seq2item_cases(history, targets, length=length, last=last, max_targets=maximum, min_history=least, seed=3)
     asked: dict[int, int] = {}
     for at in range(len(cases)):
         user, target, time = int(cases.user_ids[cases.user[at]]), int(ITEMS[cases.target[at]]), int(cases.time[at])
@@ -134,7 +138,9 @@ def test_filtered_keeps_what_agrees() -> None:
     rows: list[Event] = [(0, item, at, 1) for at, item in enumerate(ITEMS)]
     parity = np.arange(len(ITEMS)) % 2
     cases = seq2item_cases(
-        *window(rows), seed=0, agree=lambda target, past: parity[target] == parity[past],  # type: ignore[misc]
+        *window(rows),
+        seed=0,
+        agree=lambda target, past: parity[target] == parity[past],  # type: ignore[misc]
     )
     assert len(cases) == 6
     for target, query in zip(cases.target, cases.query, strict=True):

@@ -48,9 +48,11 @@ def test_golden_ranks() -> None:
     assert target_ranks(queries, items, targets).tolist() == [1.0, 2.5, 5.0]
     assert target_ranks(-queries, items, targets).tolist() == [5.0, 3.5, 1.0]
     offsets, excluded = ragged([[0, 1], [0, 3], [0, 4]])  # a target that excludes itself still takes part
-    assert target_ranks(
-        queries, items, targets, exclude_offsets=offsets, exclude_items=excluded
-    ).tolist() == [1.0, 1.0, 4.0]
+    assert target_ranks(queries, items, targets, exclude_offsets=offsets, exclude_items=excluded).tolist() == [
+        1.0,
+        1.0,
+        4.0,
+    ]
 
 
 def test_items_without_a_vector_stand_last_and_tied() -> None:
@@ -62,8 +64,12 @@ def test_items_without_a_vector_stand_last_and_tied() -> None:
 
 @settings(max_examples=80, deadline=None)
 @given(
-    seed=st.integers(0, 10_000), cases=st.integers(1, 9), catalogue=st.integers(1, 12), width=st.integers(1, 5),
-    block=st.integers(1, 12), shared=st.booleans(),
+    seed=st.integers(0, 10_000),
+    cases=st.integers(1, 9),
+    catalogue=st.integers(1, 12),
+    width=st.integers(1, 5),
+    block=st.integers(1, 12),
+    shared=st.booleans(),
 )
 def test_against_definition(seed: int, cases: int, catalogue: int, width: int, block: int, shared: bool) -> None:
     rng = np.random.default_rng(seed)
@@ -76,8 +82,12 @@ def test_against_definition(seed: int, cases: int, catalogue: int, width: int, b
     offsets, members = ragged(excluded)
     expected = naive(queries @ items.T, targets, excluded, candidates, present, asker)
     rest = {
-        "asker": asker, "exclude_offsets": offsets, "exclude_items": members, "candidates": candidates,
-        "present": present, "block": block,
+        "asker": asker,
+        "exclude_offsets": offsets,
+        "exclude_items": members,
+        "candidates": candidates,
+        "present": present,
+        "block": block,
     }
     assert torch.equal(target_ranks(queries, items, targets, **rest), expected)
     scored = ranks_of_scores(lambda rows: queries[rows] @ items.T, targets, catalogue=catalogue, **rest)
@@ -134,8 +144,14 @@ def test_mean_query_leaves_padding_out() -> None:
 def _cases(query: list[list[int]], target: list[int]) -> Cases:
     count = len(target)
     return Cases(
-        pd.Index(range(4)), np.arange(count), pd.Index(range(count)), np.array(target), np.array(query),
-        np.zeros(count + 1, dtype=np.int64), np.empty(0, dtype=np.int32), np.zeros(count, dtype=np.int64),
+        pd.Index(range(4)),
+        np.arange(count),
+        pd.Index(range(count)),
+        np.array(target),
+        np.array(query),
+        np.zeros(count + 1, dtype=np.int64),
+        np.empty(0, dtype=np.int32),
+        np.zeros(count, dtype=np.int64),
     )
 
 

@@ -137,7 +137,7 @@ def test_threads_change_nothing_from_run_to_run(kind: Mapping[str, Any], planted
     """Sums over repeated items must not depend on which thread comes first."""
 
     def train() -> Tensor:
-        config = SequenceTeacherConfig(dim=64, batch=512, length=10, **kind)
+        config = SequenceTeacherConfig(dim=64, batch=256, length=10, layers=1, **kind)
         teacher = build_sequence_teacher(config, planted, seed=0)
         for step in range(3):
             torch.manual_seed(step)
@@ -148,7 +148,7 @@ def test_threads_change_nothing_from_run_to_run(kind: Mapping[str, Any], planted
     torch.set_num_threads(2)
     try:
         first = train()
-        assert all(torch.equal(train(), first) for _ in range(3))
+        assert all(torch.equal(train(), first) for _ in range(2))
     finally:
         torch.set_num_threads(threads)
 

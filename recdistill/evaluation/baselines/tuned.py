@@ -56,9 +56,7 @@ def make_baseline(
     return _regression(name, config, selection, final, questions)
 
 
-def _regression(
-    name: str, config: BaselinesConfig, selection: Material, final: Material, questions: Questions
-) -> Made:
+def _regression(name: str, config: BaselinesConfig, selection: Material, final: Material, questions: Questions) -> Made:
     if selection.teacher is None or final.teacher is None:
         raise Skipped(f"no teacher table '{config.teacher}'")
     made: list[Callable[..., VectorSubject]] = []

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from sklearn.cluster import KMeans
 
+from recdistill.contracts.records import Records
 from recdistill.evaluation.benchmarks.judge import Judge
 from recdistill.evaluation.config import EvaluateConfig
 from recdistill.evaluation.metrics.structure import (
@@ -21,7 +22,6 @@ from recdistill.evaluation.metrics.structure import (
     overlap_coefficient,
 )
 from recdistill.evaluation.questions import Questions, splits
-from recdistill.evaluation.records import Records
 from recdistill.evaluation.subjects import Subject, VectorSubject
 from recdistill.retrieval.hashing import hash_ids, mix
 
@@ -76,8 +76,15 @@ class Clustering:
     """NMI of the subject's k-means clusters with the judge's clusters, and with the items' labels."""
 
     def __init__(
-        self, judge: Judge, classes: np.ndarray | None, item_ids: pd.Index,
-        *, cold: np.ndarray, clusters: int, items: int, seed: int,
+        self,
+        judge: Judge,
+        classes: np.ndarray | None,
+        item_ids: pd.Index,
+        *,
+        cold: np.ndarray,
+        clusters: int,
+        items: int,
+        seed: int,
     ) -> None:
         self._clusters, self._seed, self._cold = clusters, seed, cold
         self._tasks: list[tuple[str, np.ndarray, np.ndarray]] = []
@@ -163,21 +170,28 @@ class Spaces:
 
     @classmethod
     def build(
-        cls, config: EvaluateConfig, *, questions: Questions, judge: Judge, classes: np.ndarray | None,
-        item_ids: pd.Index, cold: np.ndarray, seed: int,
+        cls,
+        config: EvaluateConfig,
+        *,
+        questions: Questions,
+        judge: Judge,
+        classes: np.ndarray | None,
+        item_ids: pd.Index,
+        cold: np.ndarray,
+        seed: int,
     ) -> Spaces:
         asked, of = set(config.benchmarks), config.judge
         return cls(
             Bijective(questions, item_ids, pairs=config.bijective_pairs, seed=seed) if "bijective" in asked else None,
-            RankingConsistency(
-                judge, item_ids, cold=cold, anchors=of.anchors, rivals=of.rivals, top=of.top, seed=seed
-            ) if "ranking_consistency" in asked else None,
-            Clustering(
-                judge, classes, item_ids, cold=cold, clusters=of.clusters, items=of.cluster_items, seed=seed
-            ) if "clustering" in asked else None,
-            Separability(
-                questions, item_ids, pairs=config.separability_pairs, seed=seed
-            ) if "separability" in asked else None,
+            RankingConsistency(judge, item_ids, cold=cold, anchors=of.anchors, rivals=of.rivals, top=of.top, seed=seed)
+            if "ranking_consistency" in asked
+            else None,
+            Clustering(judge, classes, item_ids, cold=cold, clusters=of.clusters, items=of.cluster_items, seed=seed)
+            if "clustering" in asked
+            else None,
+            Separability(questions, item_ids, pairs=config.separability_pairs, seed=seed)
+            if "separability" in asked
+            else None,
         )
 
     def record(self, records: Records, subject: Subject) -> pd.DataFrame:

@@ -16,8 +16,21 @@ from recdistill.evaluation.metrics.structure import (
 )
 
 __all__ = [
-    "DIRECTIONS", "Direction", "auc", "bijective_accuracy", "calibration_error", "direction", "gauc", "kendall_tau",
-    "logloss", "mrr", "ndcg_at_k", "nmi", "overlap_coefficient", "recall_at_k", "topk_overlap",
+    "DIRECTIONS",
+    "Direction",
+    "auc",
+    "bijective_accuracy",
+    "calibration_error",
+    "direction",
+    "gauc",
+    "kendall_tau",
+    "logloss",
+    "mrr",
+    "ndcg_at_k",
+    "nmi",
+    "overlap_coefficient",
+    "recall_at_k",
+    "topk_overlap",
 ]
 
 Direction = Literal["higher", "lower"]
