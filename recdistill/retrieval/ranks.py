@@ -21,7 +21,6 @@ from recdistill.retrieval.cases import Cases
 
 _MANTISSA_BITS = 53
 _TILE_ROWS, _TILE_COLUMNS = 512, 1024  # a tile stays in the cores' caches between its passes
-_PAIRS = 8_192
 
 
 def mean_query(vectors: Tensor, query: Tensor) -> Tensor:
@@ -54,7 +53,7 @@ def target_ranks(
 ) -> Tensor:
     """1-based rank of each target by dot product: 1 + #greater + #equal others / 2 (mean rank on ties).
 
-    Memory: 8·(Q + I)·d + 16·512·1024 bytes, and 80 bytes a pair that 512 queries exclude.
+    Memory: 16·I·d + 8·512·(1024 + 2·d) bytes, and 80 bytes a pair that 512 queries exclude.
 
     Args:
         queries: [Q, d] finite.
@@ -78,10 +77,10 @@ def target_ranks(
     if items.shape[1] != queries.shape[1] or len(targets) != len(asker):
         raise ValueError(f"queries {tuple(queries.shape)}, items {tuple(items.shape)}, targets {tuple(targets.shape)}")
     field = _Field(targets, candidates, present, catalogue=len(items))
-    left, right = _grids(queries, items)
-    own = _products(left, asker, right, targets)
+    query_bits, item_bits = _bits(items.shape[1])
+    grid = _grid(items, item_bits, dim=None)
     columns = torch.nonzero(field.scored).squeeze(1)
-    tiles = [right[part].T.contiguous() for part in columns.split(_TILE_COLUMNS)]
+    tiles = [grid[part].T.contiguous() for part in columns.split(_TILE_COLUMNS)]
     place = torch.full((len(items),), -1, dtype=torch.long)
     place[columns] = torch.arange(len(columns))
     offsets = torch.zeros(len(targets) + 1, dtype=torch.long) if exclude_offsets is None else exclude_offsets
@@ -89,18 +88,19 @@ def target_ranks(
     step = min(block, _TILE_ROWS)
     # One buffer for all tiles: fresh pages for each would cost more than the sums.
     memory = torch.empty(step * _TILE_COLUMNS, dtype=torch.float64)
-    for start in range(0, len(left), step):
-        rows = left[start : start + step]
+    for start in range(0, len(queries), step):
+        rows = _grid(queries[start : start + step], query_bits, dim=1)  # its scale cannot change a query's ranking
         cases = _cases_of(asker, start, start + len(rows))
         asking = asker[cases] - start
+        own = (rows[asking] * grid[targets[cases]]).sum(dim=1)
         case, item = _pairs_of(cases, offsets, members)
         excluded = _Excluded(asking[case], place[item], tiles=len(tiles))
         for number, tile in enumerate(tiles):
             scores = memory[: len(rows) * tile.shape[1]].view(len(rows), tile.shape[1])
             torch.mm(rows, tile, out=scores)
             excluded.look_up(scores, number)
-            _count(scores, asking, own[cases], field.lead[cases], weights=None)
-        field.exclude(case + cases.start, item, excluded.scores - own[cases][case])
+            _count(scores, asking, own, field.lead[cases], weights=None)
+        field.exclude(case + cases.start, item, excluded.scores - own[case])
     return field.ranks()
 
 
@@ -218,29 +218,25 @@ class _Field:
         return 1 + (self.others + self._absent_others + lead) / 2
 
 
-def _grids(queries: Tensor, items: Tensor) -> tuple[Tensor, Tensor]:
-    """The vectors as float64 whole numbers so small that sums of products, and their differences, are exact.
+def _bits(width: int) -> tuple[int, int]:
+    """Bits of a query's and of an item's values such that differences of sums of ``width`` products are exact."""
+    spare = 1 + math.ceil(math.log2(max(width, 2)))
+    return (_MANTISSA_BITS - spare + 1) // 2, (_MANTISSA_BITS - spare) // 2
 
-    Each query is scaled by itself (which cannot change its ranking), all items together.
+
+def _grid(vectors: Tensor, bits: int, *, dim: int | None) -> Tensor:
+    """The vectors as float64 whole numbers up to 2^bits, scaled by their largest value (one a row, where ``dim`` is 1).
+
+    Raises:
+        ValueError: a value is not finite.
     """
-    if not (torch.isfinite(queries).all() and torch.isfinite(items).all()):
+    if not torch.isfinite(vectors).all():
         raise ValueError("vectors must be finite")
-    spare = 1 + math.ceil(math.log2(max(items.shape[1], 2)))  # a difference of two sums of d products
-    item_bits = (_MANTISSA_BITS - spare) // 2
-    query_bits = _MANTISSA_BITS - spare - item_bits
-    left, right = queries.double(), items.double()
-    left = left / _or_one(left.abs().amax(dim=1, keepdim=True))
-    right = right / _or_one(right.abs().max()) if right.numel() else right
-    return (left * 2.0**query_bits).round_(), (right * 2.0**item_bits).round_()
-
-
-def _or_one(scale: Tensor) -> Tensor:
-    return torch.where(scale > 0, scale, torch.ones_like(scale))
-
-
-def _products(left: Tensor, left_rows: Tensor, right: Tensor, right_rows: Tensor) -> Tensor:
-    parts = zip(left_rows.split(_PAIRS), right_rows.split(_PAIRS), strict=True)
-    return torch.cat([(left[one] * right[other]).sum(dim=1) for one, other in parts])
+    values = vectors.double()
+    if not values.numel():
+        return values
+    largest = values.abs().max() if dim is None else values.abs().amax(dim=dim, keepdim=True)
+    return (values / torch.where(largest > 0, largest, 1.0) * 2.0**bits).round_()
 
 
 def _cases_of(asker: Tensor, start: int, stop: int) -> slice:
@@ -251,7 +247,8 @@ def _cases_of(asker: Tensor, start: int, stop: int) -> slice:
 def _pairs_of(cases: slice, offsets: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
     """[e] case, counted from the slice's first, and [e] item of each pair that the cases exclude."""
     inside = offsets[cases.start : cases.stop + 1]
-    return torch.repeat_interleave(torch.arange(len(inside) - 1), inside[1:] - inside[:-1]), members[inside[0] : inside[-1]]
+    case = torch.repeat_interleave(torch.arange(len(inside) - 1), inside[1:] - inside[:-1])
+    return case, members[inside[0] : inside[-1]]
 
 
 def case_ranks(

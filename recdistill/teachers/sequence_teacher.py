@@ -96,7 +96,7 @@ class SequenceTeacher:
         """[V, d] item vectors; of length 1 in cosine geometry."""
         return self._compared(self._items.weight).clone()
 
-    def user_states(self, items: Tensor, *, block: int = 512) -> Tensor:
+    def user_states(self, items: Tensor, *, block: int = 128) -> Tensor:
         """The state behind each sequence's last item; its product with :meth:`vectors` ranks the next item.
 
         Args:
@@ -111,7 +111,8 @@ class SequenceTeacher:
         with torch.no_grad():
             for rows in items.split(block):
                 counts = (rows >= 0).sum(1)
-                states = self._compared(self._model(vectors[rows.clamp(min=0)]))
+                longest = max(int(counts.max()), 1)
+                states = self._compared(self._model(vectors[rows[:, :longest].clamp(min=0)]))
                 last = states[torch.arange(len(rows)), (counts - 1).clamp(min=0)]
                 parts.append(last * (counts > 0).unsqueeze(1))
         self._model.train()
