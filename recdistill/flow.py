@@ -17,6 +17,7 @@ Stages meet through the tables in those folders only.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -219,6 +220,7 @@ def _fold_stages(make: Callable[..., Stage], recipe: Recipe, *, out: Path, seed:
             uses=["teachers"],
             reads=["split"],
             code=["teachers", "retrieval"],
+            extra={"external": [_digest(table.path) for table in recipe.teachers.external]},
             **of,
         ),
         make(
@@ -300,6 +302,14 @@ def collect(paths: Sequence[Path]) -> dict[str, Any]:
         [read_table(path) for path in paths], promote_options="permissive"
     ).to_pandas()
     return to_metrics_json(summarise(records))
+
+
+def _digest(path: Path) -> str:
+    """SHA-256 of a file; "" if there is none, which the stage that reads it then says."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _warnings(stage: str, folder: Path) -> list[str]:

@@ -86,6 +86,8 @@ class Runner:
         (folder / _DONE).unlink(missing_ok=True)
         if folder.exists() and _read(folder / _RUNNING).get("fingerprint") != key:
             shutil.rmtree(folder)  # work of other settings; a killed stage of the same ones goes on from what it left
+        for torn in folder.rglob(".*.tmp"):  # a write that was killed before its rename
+            torn.unlink()
         write_json({"fingerprint": key}, folder / _RUNNING)
         started = time.monotonic()
         stage.run(folder, key)

@@ -68,6 +68,16 @@ def test_a_killed_stage_finds_what_it_left(tmp_path, stage):
     assert (tmp_path / stage / "work.txt").read_text() == "1 1 "
 
 
+def test_a_write_torn_by_a_kill_is_cleared_away(tmp_path):
+    killed = Chain(tmp_path)
+    killed.fail_in = "b"
+    with pytest.raises(KeyboardInterrupt):
+        killed.run()
+    (tmp_path / "b" / ".table.parquet.x1.tmp").write_text("half")
+    Chain(tmp_path).run()
+    assert [path.name for path in (tmp_path / "b").glob(".*.tmp")] == []
+
+
 def test_what_a_stage_of_other_settings_left_is_removed(tmp_path):
     killed = Chain(tmp_path)
     killed.fail_in = "b"

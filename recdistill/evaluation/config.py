@@ -46,7 +46,7 @@ class I2IConfig(Settings):
     neighbours: int = Field(10, ge=1, description="targets a query item")
     max_queries: int = Field(1000, ge=1, description="judged query items, drawn at random above it")
     min_support: int = Field(5, ge=1, description="users of the judge window behind an item of copair and gid")
-    min_together: int = Field(3, ge=1, description="users of the judge window who consumed both items of a copair")
+    min_together: int = Field(2, ge=1, description="users of the judge window who consumed both items of a copair")
 
 
 class JudgeConfig(Settings):

@@ -20,6 +20,7 @@ import pyarrow as pa
 from recdistill.contracts.fold import FITS, Fit, Fold
 from recdistill.contracts.records import Records
 from recdistill.contracts.tables import EmbeddingTable, write_json, write_table
+from recdistill.errors import UserError
 from recdistill.evaluation.baselines.material import Material
 from recdistill.evaluation.baselines.tuned import Made, Skipped, make_baseline
 from recdistill.evaluation.benchmarks.catalogue import Catalogue
@@ -55,9 +56,12 @@ def evaluate(
         seed: of draws; the judge's ID space uses another.
 
     Raises:
-        UserError: a table is missing or broken, or a setting names a field that does not exist.
+        UserError: a table is missing or broken, two subjects share a name, or a setting names a field that does not
+            exist.
     """
     started = time.monotonic()
+    tables = [*sorted((distill / "final").glob("*.parquet")), *sorted((teach / "final").glob("*.parquet"))]
+    _check_names([path.stem for path in tables], config.baselines.include)
     material = {
         fit: Material.read(
             fold,
@@ -83,7 +87,6 @@ def evaluate(
         _write_vectors(made, final.item_ids, out=out, seed=seed)
         return made.final
 
-    tables = [*sorted((distill / "final").glob("*.parquet")), *sorted((teach / "final").glob("*.parquet"))]
     with track("evaluate · subjects", len(tables) + len(config.baselines.include)) as advance:
         for path in tables:
             progress.judge(path.stem, partial(of_table, path), bench, records)
@@ -192,6 +195,16 @@ class Progress:
                 "validation": made.chosen.score,
                 "tried": [{**settings, "validation": score} for settings, score in made.chosen.tried],
             }
+
+
+def _check_names(tables: list[str], baselines: tuple[Baseline, ...]) -> None:
+    names = [*tables, *baselines]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(
+            f"evaluate: more than one subject is named {', '.join(twice)}",
+            remedy="give the external teacher another name, or take the baseline out of evaluate.baselines.include",
+        )
 
 
 def _of_items(

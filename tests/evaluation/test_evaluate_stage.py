@@ -12,6 +12,7 @@ from planted_fold import COLD, ITEMS, Planted, plant
 
 from recdistill.contracts import names
 from recdistill.contracts.tables import EmbeddingTable, read_table, write_table
+from recdistill.contracts.validate import validate
 from recdistill.errors import UserError
 from recdistill.evaluation import EvaluateConfig, compare, evaluate, summarise, to_metrics_json
 from recdistill.evaluation.config import BaselinesConfig, I2IConfig, JudgeConfig, Seq2ItemConfig
@@ -143,6 +144,10 @@ def test_baselines_leave_their_vectors_and_their_settings(judged: Judged) -> Non
     assert values[key] == pytest.approx(figures[key]["value"])
 
 
+def test_records_keep_their_contract(judged: Judged) -> None:
+    validate(judged[1] / RECORDS, "metric_records")
+
+
 def test_plots_data(judged: Judged) -> None:
     plots = read_table(judged[1] / SEPARABILITY).to_pandas()
     assert list(plots.columns) == ["subject", "split", "kind", "similarity"]
@@ -191,6 +196,10 @@ def test_what_is_missing_is_named(judged: Judged, tmp_path: Path) -> None:
     world = judged[0]
     with pytest.raises(UserError, match="raw_content"):
         evaluate(SMALL, fold=world.fold, out=tmp_path, seed=0, **{**world.paths(), "content": tmp_path / "nowhere"})
+    clash = tmp_path / "clash"
+    EmbeddingTable(world.ids, np.ones((ITEMS, 2), dtype=np.float32)).write(clash / "final" / "ease.parquet")
+    with pytest.raises(UserError, match="more than one subject is named ease"):
+        evaluate(SMALL, fold=world.fold, out=tmp_path / "out", seed=0, **{**world.paths(), "distill": clash})
     broken = tmp_path / "distill"
     vectors = np.full((ITEMS, 2), np.nan, dtype=np.float32)
     EmbeddingTable(world.ids, vectors).write(broken / "final" / "student.parquet")
