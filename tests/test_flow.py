@@ -30,7 +30,10 @@ pytestmark = pytest.mark.slow
 
 
 def run(out: Path, *overrides: str) -> str:
-    result = CliRunner().invoke(app, ["run", str(RECIPE), *overrides, "--out", str(out)])
+    # MLflow's own set_tracking_uri, called by other tests, leaves the address in this process's environment.
+    result = CliRunner().invoke(
+        app, ["run", str(RECIPE), *overrides, "--out", str(out)], env={"MLFLOW_TRACKING_URI": None}
+    )
     assert result.exit_code == 0, result.output
     return result.stderr
 
