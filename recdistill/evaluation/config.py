@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import Field
 
@@ -107,21 +107,7 @@ class BaselinesConfig(Settings):
 class EvaluateConfig(Settings):
     """The evaluate stage: benchmarks, judges, baselines."""
 
-    benchmarks: tuple[Benchmark, ...] = Field(
-        (
-            "seq2item_vanilla",
-            "seq2item_filtered",
-            "copair_i2i",
-            "copair_count_i2i",
-            "gid_i2i",
-            "content_i2i",
-            "bijective",
-            "ranking_consistency",
-            "clustering",
-            "separability",
-        ),
-        description="benchmarks run",
-    )
+    benchmarks: tuple[Benchmark, ...] = Field(get_args(Benchmark), description="benchmarks run")
     cutoffs: tuple[int, ...] = Field((1, 10, 25, 50, 100), min_length=1, description="k of recall at k")
     ndcg_at: int = Field(10, ge=1, description="k of NDCG")
     seq2item: Seq2ItemConfig = Seq2ItemConfig()

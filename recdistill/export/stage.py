@@ -101,17 +101,7 @@ def _match(config: ExportConfig, fold: Fold, space: Space) -> pa.Table:
     if len(window) > config.max_match_rows:
         newest = np.argsort(-window.time, kind="stable")[: config.max_match_rows]
         window = window.take(np.sort(newest))
-    positive = history.positive(config.match.min_behaviours)
-    match = MatchFeatures(
-        space,
-        user=history.user[positive],
-        item=history.item[positive],
-        time=history.time[positive],
-        users=len(history.user_ids),
-        last=config.match.last,
-        top_k=config.match.top_k,
-        half_life_days=config.match.half_life_days,
-    )
+    match = MatchFeatures.from_log(space, history, config.match)
     user = history.user_ids.get_indexer(window.user_ids)[window.user]
     values = match(user, window.item, window.time)
     columns: dict[str, Any] = {

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from recdistill.contracts.log import Log
+from recdistill.features.config import MatchConfig
 from recdistill.features.space import Space
 from recdistill.features.timeline import Timeline
 
@@ -54,6 +56,21 @@ class MatchFeatures:
         self._top_k = top_k
         self._half_life = half_life_days * _DAY
         self._block = block
+
+    @classmethod
+    def from_log(cls, space: Space, history: Log, config: MatchConfig) -> MatchFeatures:
+        """Over a log's positives, under the settings; users and items are numbered as the log numbers them."""
+        positive = history.positive(config.min_behaviours)
+        return cls(
+            space,
+            user=history.user[positive],
+            item=history.item[positive],
+            time=history.time[positive],
+            users=len(history.user_ids),
+            last=config.last,
+            top_k=config.top_k,
+            half_life_days=config.half_life_days,
+        )
 
     def __call__(self, user: np.ndarray, item: np.ndarray, time: np.ndarray) -> np.ndarray:
         """[n, 5] float32, columns as ``COLUMNS``."""

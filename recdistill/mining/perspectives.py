@@ -54,9 +54,8 @@ def choose(
     if perspective == "content_single_peak":
         has: np.ndarray = np.any(known.content, axis=1)
         filters.append(("no content vector", has[item] & has[target_item]))
-        asked = np.flatnonzero(
-            filters[0][1] & filters[1][1]
-        )  # a similarity costs a gather of two vectors: only where it counts
+        # A similarity costs a gather of two vectors: only where it counts.
+        asked = np.flatnonzero(filters[0][1] & filters[1][1])
         score = np.full(len(item), -np.inf)
         score[asked] = np.einsum("md,md->m", known.content[item[asked]], known.content[target_item[asked]])
         return Choice(filters, score)

@@ -74,17 +74,7 @@ def table_features(
     dense: list[list[np.ndarray]] = [[] for _ in row_sets]
     blocks: list[int] = []
     if "match" in config.features:
-        positive = history.positive(config.match.min_behaviours)
-        match = MatchFeatures(
-            space,
-            user=history.user[positive],
-            item=history.item[positive],
-            time=history.time[positive],
-            users=len(history.user_ids),
-            last=config.match.last,
-            top_k=config.match.top_k,
-            half_life_days=config.match.half_life_days,
-        )
+        match = MatchFeatures.from_log(space, history, config.match)
         for parts, rows in zip(dense, row_sets, strict=True):
             similar = match(rows.user, rows.item, rows.time)
             similar[:, -1] = np.log1p(similar[:, -1])
