@@ -63,6 +63,14 @@ class JudgeConfig(Settings):
     cluster_items: int = Field(4000, ge=10, description="items clustered, drawn at random above it")
 
 
+class RawContentConfig(Settings):
+    """Untrained content."""
+
+    weight: tuple[float, float] = Field(
+        (0.1, 10.0), description="range searched of each further modality's weight against the first's"
+    )
+
+
 class EaseConfig(Settings):
     """EASE and its variant with content."""
 
@@ -99,6 +107,7 @@ class BaselinesConfig(Settings):
     teacher: str = Field("id_teacher", description="table that ridge and kernel ridge regress on")
     trials: int = Field(12, ge=1, description="settings tried by each tuned baseline; give it what the student had")
     tune_at: int = Field(10, ge=1, description="settings are chosen by vanilla seq2item recall at this cutoff")
+    raw_content: RawContentConfig = RawContentConfig()
     ease: EaseConfig = EaseConfig()
     ridge: RidgeConfig = RidgeConfig()
     kernel_ridge: KernelRidgeConfig = KernelRidgeConfig()

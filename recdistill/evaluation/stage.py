@@ -45,8 +45,8 @@ def evaluate(
     """Judge students, teachers and baselines on a fold's test window.
 
     Writes ``out/metric_records.parquet``, ``out/separability.parquet`` (similarities of true and random pairs),
-    ``out/<fit>/{ridge,kernel_ridge}.parquet`` (their vectors) and ``out/evaluate.json`` (counts, seconds, settings
-    chosen for the baselines, what was skipped and why).
+    ``out/<fit>/{raw_content,ridge,kernel_ridge}.parquet`` (their vectors) and ``out/evaluate.json`` (counts, seconds,
+    settings chosen for the baselines, what was skipped and why).
 
     Args:
         fold: of the split stage.

@@ -21,7 +21,7 @@ from recdistill.rankers.config import Group, RankConfig
 from recdistill.rankers.rows import Rows
 
 # Tables a run may have been made without: a group that needs one is left out, and rank.json says so.
-OPTIONAL = frozenset({"kernel_ridge", "id_teacher"})
+OPTIONAL = frozenset({"raw_content", "kernel_ridge", "id_teacher"})
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def read_tables(paths: Mapping[str, Path], *, item_ids: pd.Index, seed: int) -> 
         paths: of raw_content, kernel_ridge, id_teacher and student.
 
     Raises:
-        UserError: the student's or the raw content's table is missing, or a table is not one.
+        UserError: the student's table is missing, or a table is not one.
     """
     tables = {name: EmbeddingTable.read(path) for name, path in paths.items() if name not in OPTIONAL or path.exists()}
     student = tables["student"]

@@ -40,7 +40,6 @@ def rank(
     *,
     fold: Fold,
     items: Path,
-    content: Path,
     teach: Path,
     distill: Path,
     evaluate: Path,
@@ -56,7 +55,6 @@ def rank(
 
     Args:
         items: the canonical ``items`` table.
-        content: folder with ``raw_content.parquet``.
         teach, distill, evaluate: folders with ``selection/``; groups whose table is optional and absent are left out.
         key: fingerprint that a checkpoint must carry to be resumed.
         log: gives the curve of a name.
@@ -67,7 +65,7 @@ def rank(
     data = _Data.read(config, fold, items, seed=seed)
     tables = read_tables(
         {
-            "raw_content": content / "raw_content.parquet",
+            "raw_content": evaluate / "selection" / "raw_content.parquet",
             "kernel_ridge": evaluate / "selection" / "kernel_ridge.parquet",
             "id_teacher": teach / "selection" / "id_teacher.parquet",
             "student": distill / "selection" / "student.parquet",

@@ -185,7 +185,9 @@ def _write(featurizer: Featurizer, catalogue: Catalogue, content: _Content, out:
             for m, width in widths.items()
         }
         whole = table(
-            out / RAW_CONTENT, sum(widths.values()), {"kind": "raw_content", "geometry": "cosine", "widths": widths}
+            out / RAW_CONTENT,
+            sum(widths.values()),
+            {"kind": "raw_content", "geometry": "cosine", "widths": list(widths.items())},
         )
         bare = (
             table(

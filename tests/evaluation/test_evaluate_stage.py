@@ -129,7 +129,7 @@ def test_an_unknown_item_is_cold_pair_by_pair(judged: Judged) -> None:
 def test_baselines_leave_their_vectors_and_their_settings(judged: Judged) -> None:
     _, out, figures, report = judged
     for fit in ("selection", "final"):
-        for name in ("ridge", "kernel_ridge"):
+        for name in ("raw_content", "ridge", "kernel_ridge"):
             assert len(EmbeddingTable.read(out / fit / f"{name}.parquet").ids) == ITEMS
     baselines = report["baselines"]
     assert isinstance(baselines, dict)

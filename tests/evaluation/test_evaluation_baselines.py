@@ -8,22 +8,29 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from planted_fold import plant
+from planted_fold import Planted, plant
 
 from recdistill.contracts.log import Log
 from recdistill.contracts.tables import EmbeddingTable
 from recdistill.evaluation.baselines.ease import Ease, ease_weights, ease_weights_of_gram
 from recdistill.evaluation.baselines.material import Material, centred
 from recdistill.evaluation.baselines.regression import KernelRidge, Ridge
-from recdistill.evaluation.baselines.simple import popularity, raw_content
+from recdistill.evaluation.baselines.simple import RawContent, popularity
 from recdistill.evaluation.baselines.tuned import Skipped, make_baseline
 from recdistill.evaluation.baselines.tuning import choose, points
 from recdistill.evaluation.benchmarks.users import seq2item
 from recdistill.evaluation.config import BaselinesConfig, EaseConfig, Seq2ItemConfig
+from recdistill.evaluation.metrics import recall_at_k
 from recdistill.evaluation.questions import Questions
 
 
-def material(interactions: np.ndarray, content: np.ndarray, *, present: np.ndarray | None = None) -> Material:
+def material(
+    interactions: np.ndarray,
+    content: np.ndarray,
+    *,
+    present: np.ndarray | None = None,
+    modalities: dict[str, slice] | None = None,
+) -> Material:
     """From a dense [U, I] 0/1 matrix."""
     users, items = np.nonzero(interactions)
     ids = pd.Index(np.arange(interactions.shape[1]) + 1)
@@ -39,7 +46,7 @@ def material(interactions: np.ndarray, content: np.ndarray, *, present: np.ndarr
         ones.astype(np.float32),
     )
     present = np.ones(len(ids), dtype=bool) if present is None else present
-    return Material(ids, centred(content.astype(np.float32), present), present, log, None, 1)
+    return Material(ids, centred(content.astype(np.float32), present), present, modalities or {}, log, None, 1)
 
 
 def steck(matrix: np.ndarray, l2: float) -> np.ndarray:
@@ -104,10 +111,39 @@ def test_popularity_counts_users_and_knows_no_cold_item() -> None:
 def test_raw_content_is_centred() -> None:
     content = np.random.default_rng(0).normal(size=(40, 3)) + 50
     present = np.arange(40) < 30
-    subject = raw_content(material(np.ones((2, 40)), content, present=present))
+    subject = RawContent(material(np.ones((2, 40)), content, present=present)).fit({})
     moved = content[:30] - content[:30].mean(axis=0)
     assert np.allclose(subject.vectors[:30], moved / np.linalg.norm(moved, axis=1, keepdims=True), atol=1e-5)
     assert not subject.vectors[30:].any()
+
+
+def test_raw_content_weighs_modalities_and_keeps_length_one() -> None:
+    """Rows (1, 1 | 0) and (1, 0 | 1) over √2, weight 2 on the second modality: lengths √2 and √5, cosine 1/√10."""
+    content = np.array([[1, 1, 0], [1, 0, 1], [-1, -1, 0], [-1, 0, -1]])
+    of = material(np.ones((2, 4)), content, modalities={"text": slice(0, 2), "image": slice(2, 3)})
+    vectors = RawContent(of).fit({"image": 2.0}).vectors
+    assert np.allclose(np.linalg.norm(vectors, axis=1), 1)
+    assert vectors[0] @ vectors[1] == pytest.approx(10**-0.5)
+
+
+def test_validation_finds_the_modality_that_speaks(tmp_path: Path) -> None:
+    """Beside the planted content stand as many columns of noise: their weight is chosen low."""
+    world = plant(tmp_path)
+    path = world.content / "raw_content.parquet"
+    table = EmbeddingTable.read(path)
+    noise = np.random.default_rng(0).standard_normal(table.vectors.shape).astype(np.float32)
+    noise *= 3 * np.linalg.norm(table.vectors, axis=1, keepdims=True) / np.linalg.norm(noise, axis=1, keepdims=True)
+    width = table.vectors.shape[1]
+    both = np.hstack([table.vectors, noise])
+    EmbeddingTable(table.ids, both, metadata={"widths": [("text", width), ("image", width)]}).write(path)
+    of, questions = _materials(world)
+    made = make_baseline("raw_content", BaselinesConfig(trials=8), questions=questions, **of)
+    assert made.chosen is not None
+    assert made.chosen.settings["image"] < 0.7
+    assert made.selection is not None
+    alike = RawContent(of["final"]).fit({})
+    ours = recall_at_k(made.final.ranks(questions), k=10)
+    assert ours > recall_at_k(alike.ranks(questions), k=10)
 
 
 def _lesson(nonlinear: bool, shift: float = 0.0) -> tuple[Material, EmbeddingTable, np.ndarray]:
@@ -179,7 +215,10 @@ def test_trials_cover_the_box_and_grow_by_adding() -> None:
 
 
 def _selection(tmp_path: Path, teacher: str = "id_teacher") -> tuple[dict[str, Material], Questions]:
-    world = plant(tmp_path)
+    return _materials(plant(tmp_path), teacher)
+
+
+def _materials(world: Planted, teacher: str = "id_teacher") -> tuple[dict[str, Material], Questions]:
     read = {
         fit: Material.read(
             world.fold,

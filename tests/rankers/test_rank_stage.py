@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,6 @@ def _rank(world: World, out: Path, config: RankConfig = CONFIG, *, seed: int = 0
         config,
         fold=world.fold,
         items=world.root / "data" / "items.parquet",
-        content=world.root / "content",
         teach=world.root / "teach",
         distill=world.root / "distill",
         evaluate=world.root / "evaluate",
@@ -51,7 +49,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     rng = np.random.default_rng(0)
     noise = rng.standard_normal((len(made.taste), 12))
     made.write_embedding("distill/selection/student.parquet", made.taste @ rng.standard_normal((6, 12)))
-    made.write_embedding("content/raw_content.parquet", np.hstack([0.5 * made.taste, noise]))
+    made.write_embedding("evaluate/selection/raw_content.parquet", np.hstack([0.5 * made.taste, noise]))
     return made
 
 
@@ -149,14 +147,12 @@ def test_same_seed_same_records(world: World, ranked: Path, tmp_path: Path) -> N
 
 
 def test_a_missing_student_is_told(world: World, tmp_path: Path) -> None:
-    shutil.copytree(world.root / "content", tmp_path / "content")
     lacking = World(world.root, world.fold, world.taste)
     with pytest.raises(UserError, match=r"student\.parquet: no such table"):
         rank(
             CONFIG,
             fold=lacking.fold,
             items=world.root / "data" / "items.parquet",
-            content=tmp_path / "content",
             teach=tmp_path,
             distill=tmp_path,
             evaluate=tmp_path,
@@ -194,7 +190,6 @@ def test_a_table_without_the_cold_items_gains_on_warm_ones(world: World, ranked:
         config,
         fold=world.fold,
         items=world.root / "data" / "items.parquet",
-        content=world.root / "content",
         teach=teach,
         distill=world.root / "distill",
         evaluate=tmp_path,

@@ -75,6 +75,17 @@ def test_raw_content_is_of_norm_one_and_says_its_geometry(world: World) -> None:
         assert table.ids.tolist() == world.ids
 
 
+def test_raw_content_says_whose_its_columns_are(world: World) -> None:
+    """An item has values in a modality's columns just if it has a vector of that modality."""
+    table = EmbeddingTable.read(world.content / "raw_content.parquet")
+    end = 0
+    for modality, width in table.metadata["widths"]:
+        mine = np.abs(table.vectors[:, end : end + width]).sum(axis=1) > 0
+        assert set(table.ids[mine]) == set(EmbeddingTable.read(world.content / "features" / f"{modality}.parquet").ids)
+        end += width
+    assert end == table.vectors.shape[1]
+
+
 def test_a_second_run_encodes_nothing_and_gives_the_same(world: World, tmp_path: Path) -> None:
     first = summary(world.content)
     assert {m: first["modalities"][m]["encoded"] for m in ("text", "audio")} == {"text": 24, "audio": 6}

@@ -5,6 +5,7 @@ Shapes: I items, c content width.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +27,7 @@ class Material:
         item_ids: [I] ids.
         content: [I, c] float32 raw content, centred over the items that have some, then scaled to length 1; else zero.
         content_present: [I] bool.
+        modalities: modality → its columns of ``content``, where the content table says them.
         log: the training interactions.
         teacher: the table that regressions learn, if there is one.
         min_positive: behaviours that make an event positive.
@@ -34,6 +36,7 @@ class Material:
     item_ids: pd.Index
     content: np.ndarray
     content_present: np.ndarray
+    modalities: dict[str, slice]
     log: Log
     teacher: EmbeddingTable | None
     min_positive: int
@@ -42,9 +45,11 @@ class Material:
     def read(cls, fold: Fold, fit: Fit, *, content: Path, teacher: Path, min_positive: int) -> Material:
         """Read one fit's training window, raw content and teacher table (which may be missing)."""
         item_ids = fold.item_ids()
-        vectors, present = EmbeddingTable.read(content).align(item_ids)
+        raw = EmbeddingTable.read(content)
+        vectors, present = raw.align(item_ids)
         table = EmbeddingTable.read(teacher) if teacher.exists() else None
-        return cls(item_ids, centred(vectors, present), present, fold.training(fit), table, min_positive)
+        modalities = _columns(raw.metadata.get("widths", []))
+        return cls(item_ids, centred(vectors, present), present, modalities, fold.training(fit), table, min_positive)
 
     @cached_property
     def positives(self) -> sparse.csr_matrix:
@@ -65,6 +70,11 @@ class Material:
     def known(self) -> np.ndarray:
         """[I] bool: items with any training interaction."""
         return np.bincount(self.log.item, minlength=len(self.item_ids)) > 0
+
+
+def _columns(widths: Sequence[tuple[str, int]]) -> dict[str, slice]:
+    ends = np.cumsum([width for _, width in widths]).tolist()
+    return {name: slice(end - width, end) for (name, width), end in zip(widths, ends, strict=True)}
 
 
 def centred(vectors: np.ndarray, present: np.ndarray) -> np.ndarray:

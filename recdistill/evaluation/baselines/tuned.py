@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from recdistill.evaluation.baselines.ease import Ease
 from recdistill.evaluation.baselines.material import Material
 from recdistill.evaluation.baselines.regression import KernelRidge, Ridge
-from recdistill.evaluation.baselines.simple import popularity, raw_content
+from recdistill.evaluation.baselines.simple import RawContent, popularity
 from recdistill.evaluation.baselines.tuning import Chosen, choose
 from recdistill.evaluation.config import Baseline, BaselinesConfig
 from recdistill.evaluation.metrics import recall_at_k
@@ -50,10 +50,19 @@ def make_baseline(
     if name == "popularity":
         return Made(popularity(final))
     if name == "raw_content":
-        return Made(raw_content(final))
+        return _raw_content(config, selection, final, questions)
     if name in ("ease", "ease_content"):
         return _ease(name == "ease_content", config, selection, final, questions)
     return _regression(name, config, selection, final, questions)
+
+
+def _raw_content(config: BaselinesConfig, selection: Material, final: Material, questions: Questions) -> Made:
+    before, after = RawContent(selection), RawContent(final)
+    if len(before.modalities) < 2:  # nothing to choose
+        return Made(after.fit({}), before.fit({}))
+    ranges = dict.fromkeys(before.modalities[1:], config.raw_content.weight)  # against the first modality's 1
+    chosen = choose(ranges, lambda weights: _score(before.fit(weights), questions, config), count=config.trials)
+    return Made(after.fit(chosen.settings), before.fit(chosen.settings), chosen)
 
 
 def _regression(name: str, config: BaselinesConfig, selection: Material, final: Material, questions: Questions) -> Made:
