@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Distil recommenders into content encoders.",
 )
+_REMEDY = "look at that path: does it exist, may it be read and written, is there space; or give another --out"
 _err = Console(stderr=True, highlight=False)
 
 RecipeArgument = Annotated[
@@ -39,6 +41,13 @@ def _exit_codes() -> Iterator[None]:
     except UserError as error:
         _err.print(f"error: {error}", markup=False, soft_wrap=True)
         raise typer.Exit(2) from None
+    except OSError as error:
+        # The system's own refusals (no permission, no space, a file for a folder) name their file. Without a number it
+        # is a library's error of that type, and a closed pipe is nobody's mistake.
+        if error.errno in (None, errno.EPIPE):
+            raise
+        _err.print(f"error: {error}\n  remedy: {_REMEDY}", markup=False, soft_wrap=True)
+        raise typer.Exit(2) from None
     except KeyboardInterrupt:
         _err.print("interrupted: the same command goes on from here")
         raise typer.Exit(130) from None
@@ -52,6 +61,7 @@ def _flow(recipe: Path, overrides: list[str] | None, out: Path | None, *, until:
     from recdistill.config import load_recipe
     from recdistill.report import summary_table
     from recdistill.resources import find_recipe
+    from recdistill.tracking import page
 
     logging.disable_progress_bar()  # our own progress says what matters
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -63,11 +73,9 @@ def _flow(recipe: Path, overrides: list[str] | None, out: Path | None, *, until:
     if not metrics:
         return
     Console().print(summary_table(metrics))
-    print(f"report    {folder / 'report.html'}")
-    if uri := os.environ.get("MLFLOW_TRACKING_URI"):
-        print(f"MLflow    tracked at {uri.split('@')[-1]}")
-    else:
-        print(f"MLflow    mlflow ui --backend-store-uri sqlite:///{folder / 'mlflow.db'}")
+    print(f"report: {folder / 'report.html'}")
+    print("MLflow's page, the runs and their curves:")
+    print(page(folder))  # a line of its own, to be copied
 
 
 @app.command()

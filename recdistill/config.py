@@ -5,14 +5,15 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from recdistill.distill import DistillConfig
 from recdistill.errors import UserError
@@ -25,6 +26,7 @@ from recdistill.settings import Settings
 from recdistill.split import SplitConfig
 from recdistill.students import EncodersConfig, StudentConfig
 from recdistill.teachers import TeachersConfig
+from recdistill.teachers.config import ID_TEACHER
 
 
 class Recipe(Settings):
@@ -50,6 +52,33 @@ class Recipe(Settings):
             raise ValueError("seeds must be distinct and not negative")
         return seeds
 
+    @model_validator(mode="after")
+    def _teachers_are_made(self) -> Recipe:
+        """A stage that is told of a teacher that no section makes would die late, or leave out what needs it."""
+        sections = dict(self.teachers)
+        made = [f"{kind}_teacher" for kind, of in sections.items() if isinstance(of, Settings)]
+        made += [table.name for table in self.teachers.external]
+        off = {f"{kind}_teacher": kind for kind, of in sections.items() if of is None}
+        faults = [
+            InitErrorDetails(type=_no_teacher(name, made, off=off), loc=key, input=name)
+            for key, name in self._named()
+            if name not in made
+        ]
+        if faults:
+            raise ValidationError.from_exception_data(type(self).__name__, faults)
+        return self
+
+    def _named(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Keys that name a teacher, with the name; a default that nothing reads is left out."""
+        yield ("mining", "teacher"), self.mining.teacher
+        distils = any(trial.weights.relational or trial.weights.alignment for trial in self.distill.trials)
+        for name in self.distill.teachers:
+            if distils or name != ID_TEACHER:
+                yield ("distill", "teachers"), name
+        baselines = self.evaluate.baselines
+        if {"ridge", "kernel_ridge"} & set(baselines.include) or baselines.teacher != ID_TEACHER:
+            yield ("evaluate", "baselines", "teacher"), baselines.teacher
+
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and apply ``dotted.key=value`` overrides (values are YAML).
@@ -65,15 +94,19 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         raise UserError(f"{path}: not a readable YAML recipe: {error}", remedy="mend the file") from error
     if not isinstance(raw, dict):
         raise UserError(f"{path}: a recipe is a mapping of sections, not a {type(raw).__name__}")
-    for override in overrides:
-        key, equals, _ = override.partition("=")
-        if not equals or not key:
-            raise UserError(f"'{override}' is not an override", remedy="write dotted.key=value, e.g. distill.steps=500")
     try:
-        merged = OmegaConf.merge(OmegaConf.create(raw), OmegaConf.from_dotlist(list(overrides)))
+        merged = OmegaConf.create(raw)
+        for override in overrides:
+            OmegaConf.update(merged, *_parse(override))
+        missing = sorted(OmegaConf.missing_keys(merged))
         values = OmegaConf.to_container(merged, resolve=True)
     except (OmegaConfBaseException, yaml.YAMLError, ValueError, TypeError) as error:
         raise UserError(f"{path}: the recipe and its overrides cannot be put together: {error}") from error
+    if missing:
+        raise UserError(
+            f"{path}: {', '.join(missing)} {'is' if len(missing) == 1 else 'are'} required",
+            remedy=f"give {' '.join(f'{key}=…' for key in missing)} on the command line, or write it in the recipe",
+        )
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
@@ -83,6 +116,26 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             + "\n".join(f"  - {fault}" for fault in faults),
             remedy="mend the keys above in the file or on the command line",
         ) from None
+
+
+def _parse(override: str) -> tuple[str, Any]:
+    """``dotted.key=value`` → key and value; a number among the keys is a place in a list."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"'{override}' is not an override", remedy="write dotted.key=value, e.g. distill.steps=500")
+    value = yaml.safe_load(text)
+    return key, text if value == "" and text.strip() not in (
+        "''",
+        '""',
+    ) else value  # a bare | is YAML for an empty block
+
+
+def _no_teacher(name: str, made: Sequence[str], *, off: Mapping[str, str]) -> PydanticCustomError:
+    why = f"teachers.{off[name]} is null" if name in off else "no section makes it"
+    known = f"set this key to one of: {', '.join(made)}" if made else "there is no teacher: set one under teachers"
+    return PydanticCustomError(
+        "unknown_teacher", "no teacher '{name}' ({why}); {known}", {"name": name, "why": why, "known": known}
+    )
 
 
 def _explain(fault: Any) -> str:

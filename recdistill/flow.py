@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +30,30 @@ from recdistill.config import Recipe
 from recdistill.contracts.fold import Fold
 from recdistill.contracts.tables import read_table, write_json
 from recdistill.distill import distill
+from recdistill.errors import UserError
 from recdistill.evaluation import evaluate, summarise, to_metrics_json
 from recdistill.export import export
-from recdistill.ingest import ingest, input_fingerprint
+from recdistill.ingest import DataConfig, ingest, input_fingerprint
 from recdistill.mining import mine
 from recdistill.rankers import rank
 from recdistill.report import build_report
-from recdistill.runs import Runner, Stage
+from recdistill.resources import data_contracts
+from recdistill.retrieval.config import QuestionsConfig
+from recdistill.runs import Runner, Stage, locked
 from recdistill.split import split
-from recdistill.students import encode
+from recdistill.students import EncodersConfig, encode
+from recdistill.students.config import PACKAGED
+from recdistill.students.encoders.source import folder_digest
 from recdistill.teachers import teach
 from recdistill.tracking import Tracker, provenance_tags
 from recdistill.training import LogFn
 
 STAGES = ("validate", "encode", "split", "teach", "mine", "distill", "evaluate", "rank", "export", "report")
 _RECORDS = "metric_records.parquet"
+_RECIPE = "recipe.json"
+_HEADLINE = ("metrics.json", "report.html")
+_PLACES = {"root", "cache"}  # settings of where things are kept; no result depends on them
+_CHECKED = ("interactions", "items", "media")  # the contracts that validate checks
 _SUMMARIES = {
     "validation.json", "encode.json", "split.json", "teachers.json", "funnel.json",
     "distill.json", "evaluate.json", "rank.json", "export.json",
@@ -58,36 +67,46 @@ def run(recipe: Recipe, *, out: Path, until: str = "report", say: Callable[[str]
         the content of ``metrics.json``, {} when the report was not reached.
 
     Raises:
-        UserError: the input, the recipe or the environment is at fault.
+        UserError: the input, the recipe or the environment is at fault; or ``out`` is in use, or holds other things.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(recipe.model_dump(mode="json"), out / "recipe.json")
-    runner = Runner(out, say)
-    if not (out / "metrics.json").exists() or not (out / "report.html").exists():
-        runner.forget("report")
-    with Tracker(out, experiment=recipe.name) as tracker:
-        for stage in stages(recipe, out=out, tracker=tracker):
-            if STAGES.index(stage.name) <= STAGES.index(until):
-                runner.execute(stage)
-                for warning in _warnings(stage.name, out / stage.folder):
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"{out}: a file, where the run folder should be", remedy="give another --out") from None
+    with locked(out):
+        _refuse_foreign(out)
+        runner = Runner(out, say)
+        with Tracker(out, experiment=recipe.name) as tracker:
+            inputs = input_fingerprint(recipe.data)
+            flow = stages(recipe, inputs=inputs, out=out, tracker=tracker)
+            runner.check(flow, inputs=_inputs(recipe), roots=_roots(recipe.data))
+            runner.plan(flow)
+            if not runner.done(flow[-1]) or not all((out / name).exists() for name in _HEADLINE):
+                _drop_headline(runner)
+            write_json(recipe.model_dump(mode="json"), out / _RECIPE)
+            if not _begin_seeds(recipe, inputs, tracker):
+                runner.forget("report")  # which gives the seeds' tracked runs their figures
+            for stage in flow:
+                if STAGES.index(stage.name) > STAGES.index(until):
+                    continue
+                if runner.execute(stage) and stage.name != "report":
+                    _drop_headline(runner)
+                for warning in _warnings(recipe, stage.name, out / stage.folder):
                     say(f"warning: {warning}")
-    return json.loads((out / "metrics.json").read_text()) if until == "report" else {}
+        return json.loads((out / "metrics.json").read_text(encoding="utf-8")) if until == "report" else {}
 
 
-def stages(recipe: Recipe, *, out: Path, tracker: Tracker) -> list[Stage]:
-    """The recipe's stages in an order in which each finds what it reads."""
-    data, _content = out / "data", out / "content"
-    settings = {
-        name: getattr(recipe, name).model_dump(mode="json")
-        for name in Recipe.model_fields
-        if name not in ("name", "seeds")
-    }
-    parents = {seed: f"seed-{seed}" for seed in recipe.seeds}
+def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker) -> list[Stage]:
+    """The recipe's stages in an order in which each finds what it reads.
+
+    Args:
+        inputs: digest of the raw data.
+    """
+    data = out / "data"
+    settings = _settings(recipe)
+    placeless = {name: _placeless(getattr(recipe, name).model_dump(exclude=_PLACES)) for name in settings}
+    parents = _parents(recipe)
     first_seed, first_fold = recipe.seeds[0], recipe.split.fold_names()[0]
-    inputs = input_fingerprint(recipe.data)
-    tags = {**provenance_tags(), "data.fingerprint": inputs}
-    for seed, parent in parents.items():
-        tracker.run(parent, parent=None, params={**settings, "seed": seed}, tags=tags)
 
     def make(
         name: str,
@@ -121,8 +140,9 @@ def stages(recipe: Recipe, *, out: Path, tracker: Tracker) -> list[Stage]:
             run_log.finish()
 
         shared = ("contracts", "training")
+        depends = {section: placeless[section] for section in uses}
         return Stage(
-            name, folder, {**used, "seed": seed, "fold": fold, **(extra or {})}, reads, (*code, *shared), tracked
+            name, folder, {**depends, "seed": seed, "fold": fold, **(extra or {})}, reads, (*code, *shared), tracked
         )
 
     found = [
@@ -133,7 +153,12 @@ def stages(recipe: Recipe, *, out: Path, tracker: Tracker) -> list[Stage]:
             uses=["data"],
             reads=[],
             code=["ingest"],
-            extra={"inputs": inputs},
+            extra={
+                "inputs": inputs,
+                "contracts": [_digest(data_contracts() / f"{name}.yaml") for name in _CHECKED],
+                # The media table names the files of a folder, whose place therefore does count.
+                "media": [str(path.absolute()) for path in _media_folders(recipe.data)],
+            },
         ),
         make(
             "encode",
@@ -142,6 +167,7 @@ def stages(recipe: Recipe, *, out: Path, tracker: Tracker) -> list[Stage]:
             uses=["encoders"],
             reads=["data"],
             code=["students"],
+            extra={"towers": {str(path): folder_digest(path) for path in _local_towers(recipe.encoders)}},
         ),
         make(
             "split",
@@ -187,8 +213,9 @@ def stages(recipe: Recipe, *, out: Path, tracker: Tracker) -> list[Stage]:
             if seed == first_seed:
                 for artifact in (page, out / "metrics.json"):
                     run_log.artifact(artifact)
-                run_log.artifact(out / "export" / "student", folder="student")
-                run_log.artifact(out / "export" / "mlflow_model", folder="model")
+                for made, place in (("student", "student"), ("mlflow_model", "model")):
+                    if (out / "export" / made).is_dir():  # the model is left out if the recipe says so
+                        run_log.artifact(out / "export" / made, folder=place)
             run_log.finish()
         write_json({"metrics": len(metrics), "page": page.name}, to / "built.json")
 
@@ -199,7 +226,7 @@ def stages(recipe: Recipe, *, out: Path, tracker: Tracker) -> list[Stage]:
             report,
             uses=[],
             reads=[*records, "export"],
-            code=["report", "evaluation/summary"],
+            code=["report", "evaluation/summary", "students/encoders/media"],
             extra={"name": recipe.name},
         )
     )
@@ -212,15 +239,20 @@ def _fold_stages(make: Callable[..., Stage], recipe: Recipe, *, out: Path, seed:
     items, content = out / "data" / "items.parquet", out / "content"
     teaching, mining, distilling, evaluating = (out / base / name for name in ("teach", "mine", "distill", "evaluate"))
     of = {"seed": seed, "fold": fold.name}
+    # What is chosen is chosen by the questions that judge, asked of the validation window.
+    asked = QuestionsConfig.model_validate(
+        recipe.evaluate.seq2item.model_dump(include=set(QuestionsConfig.model_fields))
+    )
+    questions = {"questions": asked.model_dump(mode="json")}
     return [
         make(
             "teach",
             f"{base}/teach",
-            lambda to, key, log: teach(recipe.teachers, fold=fold, out=to, seed=seed, key=key, log=log),
+            lambda to, key, log: teach(recipe.teachers, asked, fold=fold, out=to, seed=seed, key=key, log=log),
             uses=["teachers"],
             reads=["split"],
             code=["teachers", "retrieval"],
-            extra={"external": [_digest(table.path) for table in recipe.teachers.external]},
+            extra={**questions, "external": [_digest(table.path) for table in recipe.teachers.external]},
             **of,
         ),
         make(
@@ -240,6 +272,7 @@ def _fold_stages(make: Callable[..., Stage], recipe: Recipe, *, out: Path, seed:
             lambda to, key, log: distill(
                 recipe.distill,
                 recipe.student,
+                asked,
                 fold=fold,
                 content=content,
                 teach=teaching,
@@ -250,6 +283,7 @@ def _fold_stages(make: Callable[..., Stage], recipe: Recipe, *, out: Path, seed:
                 log=log,
             ),
             uses=["distill", "student"],
+            extra=questions,
             reads=["split", "content", f"{base}/teach", f"{base}/mine"],
             code=["distill", "objectives", "students", "retrieval"],
             **of,
@@ -303,6 +337,93 @@ def collect(paths: Sequence[Path]) -> dict[str, Any]:
     return to_metrics_json(summarise(records))
 
 
+def _settings(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """The stages' sections, JSON-able."""
+    return {
+        name: getattr(recipe, name).model_dump(mode="json")
+        for name in Recipe.model_fields
+        if name not in ("name", "seeds")
+    }
+
+
+def _placeless(value: Any) -> Any:
+    """Dumped settings without the places of files, whose contents count instead; an ending says how a file is read."""
+    if isinstance(value, Path):
+        return "".join(value.suffixes)
+    if isinstance(value, Mapping):
+        return {key: _placeless(part) for key, part in value.items()}
+    return [_placeless(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def _parents(recipe: Recipe) -> dict[int, str]:
+    """Each seed's tracked run, in which those of its stages are nested."""
+    return {seed: f"seed-{seed}" for seed in recipe.seeds}
+
+
+def _begin_seeds(recipe: Recipe, inputs: str, tracker: Tracker) -> bool:
+    """Begin or continue the seeds' tracked runs; whether all of them have figures already."""
+    settings = _settings(recipe)
+    tags = {**provenance_tags(), "data.fingerprint": inputs}
+    begun = [
+        tracker.run(parent, parent=None, params={**settings, "seed": seed}, tags=tags)
+        for seed, parent in _parents(recipe).items()
+    ]
+    return all(run.has_figures for run in begun)
+
+
+def _refuse_foreign(out: Path) -> None:
+    """Refuse a folder whose files of our names are not ours: they would be overwritten."""
+    try:
+        found = json.loads((out / _RECIPE).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        found = None
+    if isinstance(found, dict) and found.keys() >= {"name", "seeds", "data"}:
+        return
+    for name in (_RECIPE, *_HEADLINE):
+        if (out / name).exists():
+            raise UserError(
+                f"{out / name}: a run would overwrite this file, and {out} is no run folder",
+                remedy="give another --out, or move that file away",
+            )
+
+
+def _drop_headline(runner: Runner) -> None:
+    """Take away the figures and the page of what is no longer there; the report then makes them anew."""
+    for name in _HEADLINE:
+        (runner.out / name).unlink(missing_ok=True)
+    runner.forget("report")
+
+
+def _inputs(recipe: Recipe) -> Iterator[Path]:
+    """The files and folders that the recipe's stages read."""
+    data = recipe.data
+    labels = data.items.labels.values() if data.items is not None else ()
+    for table in (data.interactions, data.items, *labels, data.images, data.audio):
+        if table is not None:
+            yield from map(data.resolve, table.files)
+    yield from _media_folders(data)
+    yield from (table.path for table in recipe.teachers.external)
+    yield from _local_towers(recipe.encoders)
+
+
+def _roots(data: DataConfig) -> list[Path]:
+    """The folders in which an adapter looks for the files it knows."""
+    folders = {"movielens": (Path(),), "mind": data.mind.folders}.get(data.adapter, ())
+    return [data.resolve(folder) for folder in folders]
+
+
+def _media_folders(data: DataConfig) -> list[Path]:
+    found = (media.folder for media in (data.images, data.audio) if media is not None)
+    return [data.resolve(folder) for folder in found if folder is not None]
+
+
+def _local_towers(encoders: EncodersConfig) -> list[Path]:
+    """The folders of the towers that are neither packaged nor a hub's."""
+    names = (tower.name for tower in (encoders.text, encoders.image, encoders.audio) if tower is not None)
+    folders = (Path(name).expanduser() for name in names if not name.startswith(PACKAGED))
+    return [folder.resolve() for folder in folders if folder.is_dir()]
+
+
 def _digest(path: Path) -> str:
     """SHA-256 of a file; "" if there is none, which the stage that reads it then says."""
     if not path.is_file():
@@ -311,11 +432,25 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _warnings(stage: str, folder: Path) -> list[str]:
+def _warnings(recipe: Recipe, stage: str, folder: Path) -> list[str]:
     """What a stage that ended well still wants the user to know."""
     if stage == "validate":
         found: list[str] = json.loads((folder / "validation.json").read_text(encoding="utf-8"))["warnings"]
         return found
+    if stage == "teach":
+        about = json.loads((folder / "teachers.json").read_text(encoding="utf-8"))
+        popularity = about["validation"]["popularity"]["ndcg_at_10"]
+        return [
+            f"{name} is no better than popularity on validation (NDCG@10 {part['scores']['mean']['ndcg_at_10']:.4f} "
+            f"against {popularity:.4f}): see {folder / 'teachers.json'}"
+            for name, part in about["teachers"].items()
+            if not part["beats_popularity"]
+        ]
+    if stage == "export" and len(folds := recipe.split.fold_names()) > 1:
+        return [
+            f"the exported student is that of {folds[0]} of {len(folds)}: it has not trained on that fold's users and "
+            "items; for one that has seen the whole log's past take split.protocol=time"
+        ]
     if stage == "encode" and (bad := read_table(folder / "bad_media.parquet").to_pylist()):
         first = "; ".join(f"item {row['item_id']}: {row['reason']}" for row in bad[:3])
         return [

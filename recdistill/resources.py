@@ -15,7 +15,7 @@ def data_contracts() -> Path:
 
 
 def experiments() -> Path:
-    """The folder of recipes, ablations, benchmarks and expected results."""
+    """The folder that holds ``recipes``; in a checkout it has the benchmark scripts as well."""
     return _folder("experiments")
 
 

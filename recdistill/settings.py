@@ -6,6 +6,6 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Settings(BaseModel):
-    """Frozen; an unknown key is an error (``recdistill.config`` names the nearest known one)."""
+    """Frozen; an unknown key is an error (``recdistill.config`` names the nearest known one), as are NaN and inf."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)

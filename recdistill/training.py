@@ -19,6 +19,9 @@ from recdistill.contracts.tables import atomic
 from recdistill.errors import Diverged
 from recdistill.progress import track
 
+# Batches and dropout draw from different streams: of one seed both generators would give the same numbers.
+_OF_BATCHES = 0x5DEECE66D
+
 LogFn = Callable[[Mapping[str, float], int], None]
 
 
@@ -48,7 +51,7 @@ class Fitted:
 
 def step_generator(seed: int, step: int) -> torch.Generator:
     """The generator from which step ``step`` draws its batch."""
-    return torch.Generator().manual_seed(_mix(seed, step))
+    return torch.Generator().manual_seed(_mix(seed, step) ^ _OF_BATCHES)
 
 
 def fit(

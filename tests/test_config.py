@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from recdistill.config import load_recipe
+from recdistill.config import Recipe, load_recipe
 from recdistill.errors import UserError
 
 RECIPES = sorted((Path(__file__).parents[1] / "experiments").rglob("*.yaml"))
@@ -44,6 +44,44 @@ def test_keys_inside_lists_of_settings_are_explained(tmp_path):
         load_recipe(path)
 
 
+SYNTHETIC = "name: x\ndata: {adapter: synthetic}\n"
+
+
+def faults(tmp_path: Path, *overrides: str, text: str = SYNTHETIC) -> str:
+    with pytest.raises(UserError) as caught:
+        load_recipe(write(tmp_path, text), overrides)
+    return str(caught.value)
+
+
+def test_keys_left_at_a_teacher_that_is_off_are_all_named(tmp_path):
+    message = faults(tmp_path, "teachers.id=null")
+    assert "3 faults" in message
+    for key in ("mining.teacher", "distill.teachers", "evaluate.baselines.teacher"):
+        assert f"  - {key}: no teacher 'id_teacher' (teachers.id is null); set this key to one of: sequence_" in message
+
+
+@pytest.mark.parametrize("key", ["mining.teacher", "evaluate.baselines.teacher", "distill.teachers"])
+def test_a_teacher_that_no_section_makes_is_named_with_the_known_ones(tmp_path, key):
+    external = "teachers: {external: [{name: production, path: p.parquet}]}\n"
+    value = "[id_teacher,prodction]" if key == "distill.teachers" else "prodction"
+    message = faults(tmp_path, f"{key}={value}", text=SYNTHETIC + external)
+    assert "1 fault" in message and f"{key}: no teacher 'prodction'" in message
+    assert "id_teacher, sequence_teacher, production" in message
+    load_recipe(write(tmp_path, SYNTHETIC + external), [f"{key}={value.replace('prodction', 'production')}"])
+
+
+def test_a_recipe_of_no_teacher_at_all_is_told_so(tmp_path):
+    assert "there is no teacher" in faults(tmp_path, "teachers.id=null", "teachers.sequence=null")
+
+
+def test_a_teacher_that_is_off_may_stay_named_where_nothing_reads_it(tmp_path):
+    recipe = load_recipe(
+        write(tmp_path, SYNTHETIC + "distill: {trials: [{weights: {relational: 0}}]}\n"),
+        ["teachers.id=null", "mining.teacher=sequence_teacher", "evaluate.baselines.include=[popularity]"],
+    )
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+
+
 @pytest.mark.parametrize(
     ("text", "overrides", "message"),
     [
@@ -71,3 +109,23 @@ def test_every_recipe_in_the_repository_is_valid():
         load_recipe(path, overrides)
         header = path.read_text().split("\n\n")[0]
         assert all(f"# {word}" in header for word in ("Purpose", "Command", "Time", "Memory", "Expected")), path
+
+
+def test_overrides_reach_into_lists_and_mappings_keep_their_other_keys(tmp_path):
+    path = write(
+        tmp_path, SYNTHETIC + "distill: {steps: 9, trials: [{temperature: 0.1}, {temperature: 0.2, log_q: 0.5}]}\n"
+    )
+    recipe = load_recipe(path, ["distill.trials.1.temperature=0.3", "distill={batch_size: 64}"])
+    assert [trial.temperature for trial in recipe.distill.trials] == [0.1, 0.3]
+    assert recipe.distill.trials[1].log_q == 0.5
+    assert (recipe.distill.steps, recipe.distill.batch_size) == (9, 64)
+
+
+def test_what_a_recipe_leaves_open_must_be_given(tmp_path):
+    text = "name: x\ndata: {adapter: movielens, root: '???'}\n"
+    assert "data.root is required" in faults(tmp_path, text=text)
+    assert str(load_recipe(write(tmp_path, text), ["data.root=/data"]).data.root) == "/data"
+
+
+def test_a_bar_is_a_delimiter(tmp_path):
+    assert "got '|'" in faults(tmp_path, "name=a", "seeds=|")

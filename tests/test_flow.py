@@ -104,6 +104,13 @@ def test_a_changed_setting_runs_just_what_depends_on_it(whole, tmp_path):
     assert ran == {"mine", "distill", "evaluate", "rank", "export", "report"}
 
 
+def test_a_model_that_is_not_exported_is_not_tracked_either(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    said = run(tmp_path / "run", "export.mlflow_model=false")
+    assert "MLflow" not in said
+    assert not (tmp_path / "run" / "tracking" / "rejected.jsonl").exists()
+
+
 @pytest.mark.parametrize("stage", ["teach", "distill"])
 def test_killed_and_run_again_gives_the_same_metrics(whole, tmp_path, stage):
     out = tmp_path / "run"

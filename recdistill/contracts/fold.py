@@ -30,7 +30,6 @@ ITEMS = "items.parquet"
 
 _TRAINING = {"selection": (TRAIN,), "final": (TRAIN, VALIDATION, VALIDATION_JUDGE)}
 _TARGETS = {"selection": VALIDATION, "final": TEST}
-_JUDGES = {"selection": (VALIDATION, VALIDATION_JUDGE), "final": (TEST, TEST_JUDGE)}
 _COLD = {"selection": ("validation_cold", "test_cold"), "final": ("test_cold",)}
 
 
@@ -66,8 +65,12 @@ class Fold:
         return self._log(TRAIN, VALIDATION, TEST) if fit == "final" else self._log(TRAIN, VALIDATION)
 
     def judge(self, fit: Fit) -> Log:
-        """Interactions that no teacher or student of this fit saw; ID-space judges train on them."""
-        return self._log(*_JUDGES[fit])
+        """Interactions that no teacher or student of this fit saw; ID-space judges train on them.
+
+        Of ``folds`` the asked users' alone: training users enter it with held-out items only, and a judge that reads
+        both would find known items near each other for no other reason.
+        """
+        return self.targets(fit)
 
     def _log(self, *files: str) -> Log:
         return Log.read([self.root / file for file in files], item_ids=self.item_ids())

@@ -103,7 +103,7 @@ class EmbeddingTable:
         """Read and check a table.
 
         Raises:
-            UserError: a column is missing, ids repeat, widths differ, or a value is not finite.
+            UserError: a column is missing, ids repeat, widths differ, or a value is not finite or out of its range.
         """
         table = read_table(path)
         for column in (names.ITEM_ID, names.EMBEDDING):
@@ -138,10 +138,15 @@ class EmbeddingTable:
                 remedy="drop those items from the table: an item without a vector is simply absent",
             )
 
-        def optional(name: str) -> np.ndarray | None:
-            return table[name].to_numpy() if name in table.column_names else None
-
-        return cls(ids, vectors, optional(names.SUPPORT), optional(names.CONFIDENCE), read_metadata(path))
+        support = _numbers(table, names.SUPPORT, path, ids, must_be="a whole number, 0 or more")
+        confidence = _numbers(table, names.CONFIDENCE, path, ids, must_be="a number from 0 to 1")
+        return cls(
+            ids,
+            vectors,
+            None if support is None else support.astype(np.int64),
+            None if confidence is None else confidence.astype(np.float32),
+            read_metadata(path),
+        )
 
     def write(self, path: Path) -> None:
         """Write atomically as one row an item."""
@@ -167,3 +172,26 @@ class EmbeddingTable:
         vectors = np.zeros((len(ids), self.vectors.shape[1]), dtype=np.float32)
         vectors[present] = self.vectors[rows[present]]
         return vectors, present
+
+
+def _numbers(table: pa.Table, name: str, path: Path, ids: pd.Index, *, must_be: str) -> np.ndarray | None:
+    """[n] float64 of an optional column of support or confidence, checked; None if there is no such column.
+
+    One null among them would make a weighted mean, and with it every vector, NaN.
+    """
+    if name not in table.column_names:
+        return None
+    column = table[name]
+    kind = column.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
+        raise UserError(f"{path}: column '{name}' is {kind}, not a number", remedy=f"write '{name}' as numbers")
+    values: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy()  # null becomes NaN
+    holds = values <= 1 if name == names.CONFIDENCE else values == np.floor(values)
+    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0) & holds))
+    if len(bad):
+        raise UserError(
+            f"{path}: column '{name}' has nulls or values that are not {must_be} in {len(bad)} of {len(ids)} rows, "
+            f"first item ids {ids[bad[:3]].tolist()}",
+            remedy=f"give every row {must_be}, drop those items, or leave the column '{name}' out",
+        )
+    return values

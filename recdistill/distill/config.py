@@ -43,9 +43,10 @@ class DistillConfig(Settings):
 
     teachers: tuple[str, ...] = Field(("id_teacher",), description="tables that relational and alignment distil from")
     trials: tuple[Trial, ...] = Field(
-        (Trial(), Trial(temperature=0.05)),
+        (Trial(), Trial(temperature=0.05), Trial(weights=Weights(relational=0))),
         min_length=1,
-        description="each is trained in the selection fit; validation picks one",
+        description="each is trained in the selection fit; validation picks one (one without ID teachers by default, "
+        "so that a bad teacher is left out)",
     )
     sequence_head: Literal["mean", "transformer"] = Field(
         "mean", description="how a query sequence becomes one vector in training"

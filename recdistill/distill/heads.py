@@ -22,8 +22,9 @@ class MeanHead(nn.Module):
 class TransformerHead(nn.Module):
     """Three Transformer layers over the items and a special token, whose output is the query's vector."""
 
-    def __init__(self, *, width: int, length: int, layers: int = 3, heads: int = 4, dropout: float = 0.1) -> None:
+    def __init__(self, *, width: int, length: int, layers: int = 3, dropout: float = 0.1) -> None:
         super().__init__()
+        heads = next(heads for heads in (4, 3, 2, 1) if width % heads == 0)
         self.token = nn.Parameter(torch.randn(width) * 0.02)
         self.position = nn.Parameter(torch.randn(length, width) * 0.02)
         layer = nn.TransformerEncoderLayer(width, heads, 4 * width, dropout, batch_first=True, norm_first=True)

@@ -22,17 +22,24 @@ from recdistill.distill.heads import MeanHead, TransformerHead
 from recdistill.distill.pairs import InterestPairs
 from recdistill.distill.step import DistillStep
 from recdistill.distill.teachers import load_targets
-from recdistill.retrieval.cases import Cases, seq2item_cases
+from recdistill.retrieval.cases import Cases
+from recdistill.retrieval.config import QuestionsConfig
+from recdistill.retrieval.questions import fold_cases
 from recdistill.retrieval.ranks import seq2item_recall
 from recdistill.students import FeatureStore, RecDistillStudent, StudentConfig, build_student
 from recdistill.training import Fitted, LogFn, fit
 
-CONTENT_ONLY = Trial(weights=Weights(sequence_to_item=0, relational=0, alignment=0, item_to_item=1), temperature=0.1)
+# As many as the student has by default: it is no fair bar otherwise.
+CONTENT_ONLY = tuple(
+    Trial(weights=Weights(sequence_to_item=0, relational=0, alignment=0, item_to_item=1), temperature=temperature)
+    for temperature in (0.1, 0.05, 0.2)
+)
 
 
 def distill(
     config: DistillConfig,
     student: StudentConfig,
+    questions: QuestionsConfig,
     *,
     fold: Fold,
     content: Path,
@@ -50,15 +57,15 @@ def distill(
     model trained by the item-to-item contrast alone: what content gives without behaviour.
 
     Args:
+        questions: those of the validation window choose.
         content: folder of the ``encode`` stage; teach, mine: folders with ``<fit>/``.
         key: fingerprint that a checkpoint must carry to be resumed.
         log: gives the curve of a name.
     """
-    history = fold.history("selection")
-    cases = seq2item_cases(history, fold.targets("selection"), seed=seed)
-    inputs = _Inputs(fold, FeatureStore.load(content, history.item_ids), content, teach, mine)
+    cases = fold_cases(questions, fold, "selection", seed=seed)
+    inputs = _Inputs(fold, FeatureStore.load(content, cases.item_ids), content, teach, mine)
     summary: dict[str, Any] = {}
-    for subject, trials in (("content_student", (CONTENT_ONLY,)), ("student", config.trials)):
+    for subject, trials in (("content_student", CONTENT_ONLY), ("student", config.trials)):
         scores: list[float] = []
         chosen: tuple[int, Fitted, _Training] | None = None
         for index, trial in enumerate(trials):

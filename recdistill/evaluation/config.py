@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
+from recdistill.retrieval.config import QuestionsConfig
 from recdistill.settings import Settings
 
 Benchmark = Literal[
@@ -23,17 +24,10 @@ Benchmark = Literal[
 Baseline = Literal["popularity", "raw_content", "ridge", "kernel_ridge", "ease", "ease_content"]
 
 
-class Seq2ItemConfig(Settings):
-    """Questions to users: some of the past as query, a later positive as target (METHOD 5)."""
+class Seq2ItemConfig(QuestionsConfig):
+    """Questions to users; the filtered benchmark asks them of a past that agrees with the target."""
 
-    length: int = Field(10, ge=1, description="query items, drawn at random from the pool")
-    last: int = Field(100, ge=1, description="pool of the vanilla benchmark: the last so many earlier positives")
     filtered_last: int = Field(1000, ge=1, description="pool of the filtered benchmark, before it is filtered")
-    max_targets: int = Field(30, ge=1, description="targets a user")
-    min_positive: int = Field(1, ge=1, description="behaviours that make an event positive")
-    min_history: int = Field(5, ge=1, description="earlier positives a target needs to be asked for")
-    max_users: int = Field(5000, ge=1, description="judged users, drawn at random above it")
-    exclude_history: bool = Field(True, description="what a user met before the target is no candidate")
     agree_by: Literal["tags", "clusters"] = Field("tags", description="what makes a past item agree with the target")
     agree_field: str | None = Field(None, description="the tags field compared; none = the first of the item table")
     agree_above: float = Field(0.0, ge=0, lt=1, description="agreement is a Jaccard similarity of tags above it")

@@ -156,6 +156,8 @@ class Bench:
             "judged_items": len(referee.items),
             "users": len(np.unique(vanilla.unit)),
             "questions": {name: len(asked) for name, asked in retrieval.items()},
+            # Tags are an input of the student and of content baselines, labels of none.
+            "content_i2i_judged_by": "labels" if catalogue.labels else "tags",
         }
         return cls(config, retrieval, spaces, cold, counts)
 

@@ -79,15 +79,18 @@ class VectorSubject:
         ).numpy()
 
     def scores(self, query: np.ndarray, items: np.ndarray) -> np.ndarray:
-        found = mean_query(self.matrix, torch.from_numpy(query)) @ self.matrix[torch.from_numpy(items)].T
+        found = self._queries(query) @ self.matrix[torch.from_numpy(items)].T
         return _below(found.numpy(), self.present[items])
 
     def similarities(self, query: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """[C] score of one item for each query."""
+        """[C] score of one item for each query; NaN for an item without a vector."""
+        scores = (self._queries(query) * self.matrix[torch.from_numpy(items)]).sum(dim=1).numpy()
+        return np.where(self.present[items], scores, np.nan)
+
+    def _queries(self, query: np.ndarray) -> Tensor:
+        """[C, d] mean vectors, of length 1 where cosines are asked: scores of different queries can be compared."""
         queries = mean_query(self.matrix, torch.from_numpy(query))
-        if self.cosine:
-            queries = normalize(queries, dim=1)
-        return (queries * self.matrix[torch.from_numpy(items)]).sum(dim=1).numpy()
+        return normalize(queries, dim=1) if self.cosine else queries
 
 
 class Scorer(Protocol):

@@ -2,7 +2,8 @@
 
 A decomposable figure is Σ total / Σ count over its units (pooled over folds), then the mean over seeds. Its interval
 is a percentile bootstrap over units (Efron and Tibshirani, 1993, chapter 13): a unit drawn is drawn for every seed,
-metric and subject alike, so differences are paired.
+metric and subject alike, so differences are paired. A figure that does not decompose brings an interval for each
+seed and fold: they are averaged over seeds and combined over folds as independent errors.
 
 Shapes: n units, c columns (subject, metric, seed), D draws.
 """
@@ -22,6 +23,8 @@ from recdistill.contracts import names
 KEY = [names.SUBJECT, names.BENCHMARK, names.SPLIT, names.METRIC]
 LEVEL = 0.95
 _DRAWN_NUMBERS = 10_000_000
+# Whole figures that every fold takes from all users' events, so that the folds' errors are not independent.
+_OF_THE_WHOLE_LOG = frozenset({"lt7_r2", "lt30_r2"})
 
 
 def summarise(records: pd.DataFrame, *, draws: int = 1000, seed: int = 0) -> pd.DataFrame:
@@ -191,24 +194,45 @@ def _tables(records: pd.DataFrame) -> dict[tuple[str, str], _Table]:
 
 
 def _whole(records: pd.DataFrame) -> list[dict[str, Any]]:
-    """Figures that do not divide by unit: mean over folds, then over seeds; their own intervals are averaged."""
+    """Figures that do not divide by unit: mean over folds, then over seeds, with what their own intervals give."""
     rows = []
     grouped: Any = records.groupby(KEY, observed=True, sort=True)  # the stubs do not know that the keys are strings
     for key, part in grouped:
         sums = part.groupby(names.SEED)[[names.TOTAL, names.COUNT]].sum()
         values = _ratio(sums[names.TOTAL], sums[names.COUNT])
+        value = float(values.mean())
+        low, high = _combined(part, value, disjoint=key[KEY.index(names.METRIC)] not in _OF_THE_WHOLE_LOG)
         rows.append(
             {
                 **dict(zip(KEY, key, strict=True)),
-                "value": float(values.mean()),
+                "value": value,
                 "sd": _sd(values),
                 "n": len(values),
-                "low": float(part[names.LOW].astype(float).mean(skipna=False)),
-                "high": float(part[names.HIGH].astype(float).mean(skipna=False)),
+                "low": low,
+                "high": high,
                 "units": 0,
             }
         )
     return rows
+
+
+def _combined(part: pd.DataFrame, value: float, *, disjoint: bool) -> tuple[float, float]:
+    """One interval from those of a figure's folds and seeds, NaN if one of them is unknown.
+
+    A fold's seeds judge the same users, so their bounds are averaged. Folds judge disjoint users and err
+    independently: the distances h of their bounds from their values combine to √(Σ h²) / K about ``value``, below and
+    above apart. With one fold, or where all folds judge the same users, the averages stand.
+    """
+    numbers = part[[names.TOTAL, names.COUNT, names.LOW, names.HIGH]].astype(float)
+    folds = numbers.groupby(part[names.FOLD]).mean()
+    centre = _ratio(folds[names.TOTAL], folds[names.COUNT])
+    limits = []
+    for name, sign in ((names.LOW, -1), (names.HIGH, 1)):
+        limit = float(numbers[name].mean(skipna=False))
+        if disjoint and len(folds) > 1 and math.isfinite(limit):
+            limit = value + sign * float(np.linalg.norm(folds[name] - centre)) / len(folds)
+        limits.append(limit)
+    return limits[0], limits[1]
 
 
 def _bootstrap(totals: np.ndarray, counts: np.ndarray, *, draws: int, seed: int) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,9 +16,10 @@ NULL_TEXTS = ("", "NULL", "null", "NaN", "nan", "NA", "N/A", "\\N")
 
 
 class TableFile(Settings):
-    """A table in one or several files: CSV, TSV or Parquet, also compressed (.gz, .bz2, .zst).
+    """A table in one or several files: CSV, TSV or Parquet, also compressed (.gz, .bz2, .zst, .lz4).
 
-    Files whose name (before the compression's ending) ends in .parquet are Parquet; the others are text.
+    Files whose name (before the compression's ending) ends in .parquet are Parquet; the others are text. A compressed
+    Parquet file is unpacked into a temporary file each time it is opened.
     """
 
     path: Path | None = Field(
@@ -28,8 +29,15 @@ class TableFile(Settings):
     delimiter: str | None = Field(
         None, min_length=1, description="of text files; by default a tab for .tsv, .tab and .data, else a comma"
     )
-    quote: str | None = Field(
-        '"', min_length=1, max_length=1, description="quote character of text files; null if quotes mean nothing"
+    quote: Literal["auto"] | Annotated[str, Field(min_length=1, max_length=1)] | None = Field(
+        "auto",
+        description="quote character of text files; null if quotes mean nothing; auto: null between tabs, else a "
+        "double quote",
+    )
+    multiline: bool = Field(
+        False,
+        description="believe quoted values that hold line breaks and delimiters as whole rows would; otherwise they "
+        "are refused, for that is what an unbalanced quote swallows",
     )
     encoding: str = Field("utf-8", description="of text files")
     null_values: tuple[str, ...] = Field(NULL_TEXTS, description="texts that mean 'no value' in text files")
@@ -171,7 +179,10 @@ class MediaConfig(Settings):
     path: Path | None = Field(None, description="a Parquet file; relative paths are under data.root")
     paths: tuple[Path, ...] = Field((), description="several of them; the items use all")
     key: str | None = Field(None, description="the Parquet files' column that items are found by")
-    bytes: str | None = Field(None, description="the Parquet files' column of encoded pictures or sounds")
+    bytes: str | None = Field(
+        None,
+        description="the Parquet files' column of encoded pictures or sounds, or of structs with a field 'bytes'",
+    )
     folder: Path | None = Field(None, description="a folder of files")
     item_key: str | None = Field(None, description="the items file's column with the keys; by default the item id")
     item_column: str | None = Field(None, description="the items file's column of file names within the folder")
@@ -227,6 +238,7 @@ class MindConfig(Settings):
     history_spacing_seconds: float = Field(
         3600,
         gt=0,
+        le=10_000_000,
         description="the history has no times: its clicks are laid before the log's first impression, so far apart",
     )
 
@@ -255,7 +267,7 @@ class DataConfig(Settings):
     user_ids: IdType = Field("auto", description="type of user ids; auto: int64 if all are written as integers")
     item_ids: IdType = Field("auto", description="type of item ids; auto: int64 if all are written as integers")
     future_tolerance_hours: float = Field(
-        24, ge=0, description="how far ahead of this machine's clock a timestamp may be"
+        24, ge=0, le=1_000_000, description="how far ahead of this machine's clock a timestamp may be"
     )
 
     @model_validator(mode="after")
@@ -268,6 +280,14 @@ class DataConfig(Settings):
             raise ValueError("'items' belongs to the generic adapter")
         if (self.images or self.audio) and self.adapter == "synthetic":
             raise ValueError("the synthetic adapter makes its own images and audio")
+        for kind, media in (("images", self.images), ("audio", self.audio)):
+            if media is None or self.adapter != "generic" or self.items is not None:
+                continue
+            if column := media.item_key or media.item_column:
+                raise ValueError(
+                    f"{kind}: '{column}' is to be a column of the items file, but there is no 'items' section: "
+                    "add one, or name the media by item id"
+                )
         return self
 
     def resolve(self, path: Path) -> Path:

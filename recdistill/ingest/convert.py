@@ -6,7 +6,6 @@ be converted (null in the result). Nulls are no faults here.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -18,16 +17,35 @@ import pyarrow.compute as pc
 TimeUnit = Literal["s", "ms", "us", "iso"]
 
 _INTEGER = r"^(0|-?[1-9][0-9]{0,18})$"
+_FINER = r"([.,][0-9]{6})[0-9]+"  # fractions of a second beyond microseconds
 _MICROSECONDS = {"s": 1_000_000, "ms": 1_000, "us": 1}
 _LAST = datetime(9999, 12, 31, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def plain(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """One contiguous array, dictionaries decoded."""
+    """One contiguous array of an ordinary type: dictionaries, extensions and views unwrapped, NaN as null."""
     if isinstance(column, pa.ChunkedArray):
         column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    kind = column.type
+    if isinstance(kind, pa.BaseExtensionType):
+        return plain(column.storage)
+    if pa.types.is_dictionary(kind):
+        return plain(column.dictionary_decode())
+    if pa.types.is_string_view(kind):
+        return column.cast(pa.string())
+    if pa.types.is_binary_view(kind):
+        return column.cast(pa.binary())
+    if pa.types.is_floating(kind):
+        numbers = column.cast(pa.float32()) if pa.types.is_float16(kind) else column
+        nan = pc.is_nan(numbers)
+        return pc.if_else(nan, pa.scalar(None, numbers.type), numbers) if pc.any(nan).as_py() else numbers
+    if pa.types.is_struct(kind) and kind.num_fields:
+        parts = [plain(part) for part in column.flatten()]
+        if [part.type for part in parts] == [part.type for part in kind.fields]:
+            return column
+        return pa.StructArray.from_arrays(parts, names=kind.names, mask=column.is_null())
+    return _plain_lists(column)
 
 
 def to_ids(column: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, np.ndarray]:
@@ -38,37 +56,58 @@ def to_ids(column: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, np.ndarray]:
     values = plain(column)
     if pa.types.is_integer(values.type) and values.type != pa.uint64():
         return values.cast(pa.int64()), _none(values)
-    texts = to_text(values)
+    texts, unwritten = to_text(values)
     broken = _mask(pc.match_substring(texts, "\n"))
     if broken.any():
         texts = pc.if_else(pa.array(broken), pa.scalar(None, pa.string()), texts)
     if _mask(pc.match_substring_regex(texts, _INTEGER), null=True).all() and texts.null_count < len(texts):
         try:
-            return texts.cast(pa.int64()), broken
+            return texts.cast(pa.int64()), broken | unwritten
         except pa.ArrowInvalid:  # 19 digits that are too many for 64 bits
             pass
-    return texts, broken
+    return texts, broken | unwritten
 
 
 def unify_ids(
     parts: list[pa.Array], *, kind: Literal["auto", "string", "int64"] = "auto"
 ) -> tuple[list[pa.Array], bool]:
-    """Arrays of ids in one type; False if ``int64`` is asked for and some id is none."""
-    number = all(pa.types.is_integer(part.type) for part in parts)
+    """Arrays of ids in one type; False if ``int64`` is asked for and some id is none.
+
+    Arrays without any id have no say: an empty part file must not turn the integers of the others into texts.
+    """
+    telling = [part for part in parts if part.null_count < len(part)]
+    number = all(pa.types.is_integer(part.type) for part in telling) and (bool(telling) or kind == "int64")
     if kind == "string" or not number:
         return [part.cast(pa.string()) for part in parts], kind != "int64"
-    return parts, True
+    return [part.cast(pa.int64()) for part in parts], True
 
 
-def to_text(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """Texts; numbers as they are written (12.0 as 12)."""
+def to_text(column: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, np.ndarray]:
+    """Texts; numbers as they are written (12.0 as 12). ``not_text`` says why a value has none."""
     values = plain(column)
     if pa.types.is_floating(values.type):
-        whole = pc.fill_null(pc.equal(pc.floor(values), values), True)
-        if pc.all(whole).as_py() is not False:
-            with suppress(pa.ArrowInvalid):
-                values = values.cast(pa.int64())
-    return values.cast(pa.string())
+        return _written(values), _none(values)
+    try:
+        return values.cast(pa.string()), _none(values)
+    except pa.ArrowNotImplementedError:  # lists, structs, maps
+        return pa.nulls(len(values), pa.string()), _mask(values.is_valid())
+    except pa.ArrowInvalid:
+        if not _is_binary(values.type):
+            raise
+        broken = np.fromiter((_is_no_utf8(value.as_py()) for value in values), bool, len(values))
+        return pc.if_else(pa.array(broken), pa.scalar(None, values.type), values).cast(pa.string()), broken
+
+
+def not_text(kind: pa.DataType) -> tuple[str, str]:
+    """Why values of a raw column's type are no texts, and the remedy."""
+    while isinstance(kind, pa.BaseExtensionType) or pa.types.is_dictionary(kind):
+        kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind.value_type
+    if _is_binary(kind):
+        return (
+            f"wrong type: {kind} that is not UTF-8 instead of text",
+            "write it as text (UUIDs as 36 characters)",
+        )
+    return f"wrong type: {kind} instead of text", "write the column as text or numbers, or map another one"
 
 
 def to_numbers(column: pa.ChunkedArray | pa.Array) -> tuple[pa.Array, np.ndarray]:
@@ -101,7 +140,9 @@ def to_times(
             values = pc.assume_timezone(values, "UTC")
         return values.cast(pa.timestamp("us", "UTC"), safe=False), _none(values)
     if unit == "iso":
-        return _parse_iso(to_text(values))
+        texts, unwritten = to_text(values)
+        times, broken = _parse_iso(texts)
+        return times, broken | unwritten
     numbers, broken = to_numbers(values)
     shift = int((origin - _EPOCH).total_seconds()) * 1_000_000
     micros = pc.multiply(numbers, float(_MICROSECONDS[unit]))
@@ -113,18 +154,24 @@ def to_times(
     return whole.cast(pa.timestamp("us", "UTC")), broken
 
 
-def to_lists(column: pa.ChunkedArray | pa.Array, *, separator: str | None = None) -> pa.Array:
+def to_lists(column: pa.ChunkedArray | pa.Array, *, separator: str | None = None) -> tuple[pa.Array, np.ndarray]:
     """list<string> of lists, or of texts that ``separator`` joins: trimmed, without empties and repeats, never null."""
     values = plain(column)
-    if not (
-        pa.types.is_list(values.type) or pa.types.is_large_list(values.type) or pa.types.is_fixed_size_list(values.type)
-    ):
-        texts = to_text(values)
+    broken = _none(values)
+    if not is_list(values.type):
+        texts, broken = to_text(values)
         if separator is None:
-            return lists_of(texts, np.arange(len(texts)), count=len(texts))
+            return lists_of(texts, np.arange(len(texts)), count=len(texts)), broken
         values = pc.split_pattern(texts, separator)
     parents = pc.list_parent_indices(values).to_numpy(zero_copy_only=False)
-    return lists_of(to_text(values.flatten()), parents, count=len(values))
+    texts, unwritten = to_text(values.flatten())
+    broken[parents[unwritten]] = True
+    return lists_of(texts, parents, count=len(values)), broken
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a plain column holds lists."""
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
 def lists_of(texts: pa.Array, parents: np.ndarray, *, count: int) -> pa.Array:
@@ -156,14 +203,50 @@ def _parse_numbers(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
         return pa.array(numbers, from_pandas=True), broken
 
 
+def _plain_lists(column: pa.Array) -> pa.Array:
+    kind = column.type
+    view = pa.types.is_list_view(kind) or pa.types.is_large_list_view(kind)
+    if not (view or pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return column
+    values = plain(column.flatten())
+    if not view and values.type == kind.value_type:
+        return column
+    # Arrow 25 casts list views to lists, but loses elements.
+    sizes = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]), pa.int64())
+    return pa.LargeListArray.from_arrays(offsets, values, mask=column.is_null())
+
+
+def _written(numbers: pa.Array) -> pa.Array:
+    # Each value by itself: an id must not be written otherwise because of its neighbours.
+    whole = pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), 2.0**63))
+    if pc.all(whole).as_py() is not False:
+        return numbers.cast(pa.int64(), safe=False).cast(pa.string())
+    integers = pc.if_else(whole, numbers, pa.scalar(0, numbers.type)).cast(pa.int64(), safe=False)
+    return pc.if_else(whole, integers.cast(pa.string()), numbers.cast(pa.string()))
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+
+
+def _is_no_utf8(value: bytes | None) -> bool:
+    try:
+        (value or b"").decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
 def _parse_iso(texts: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    for kind in (pa.timestamp("us", "UTC"), pa.timestamp("us")):
-        try:
-            parsed = texts.cast(kind)
-        except pa.ArrowInvalid:
-            continue
-        return (parsed if parsed.type.tz else pc.assume_timezone(parsed, "UTC")), _none(texts)
-    times = pd.to_datetime(texts.to_pandas(), errors="coerce", utc=True, format="ISO8601")
+    for candidates in (texts, pc.replace_substring_regex(texts, _FINER, r"\1")):
+        for kind in (pa.timestamp("us", "UTC"), pa.timestamp("us")):
+            try:
+                parsed = candidates.cast(kind)
+            except pa.ArrowInvalid:
+                continue
+            return (parsed if parsed.type.tz else pc.assume_timezone(parsed, "UTC")), _none(texts)
+    times = pd.to_datetime(candidates.to_pandas(), errors="coerce", utc=True, format="ISO8601")
     parsed = pa.array(times, pa.timestamp("us", "UTC"))
     return parsed, _mask(parsed.is_null()) & _mask(texts.is_valid())
 

@@ -30,7 +30,7 @@ def diagnose(path: Path, *, shown: str, encoding: str, error: Exception, into: V
     decoder = _decoder(encoding, shown, into)
     if decoder is None:
         return
-    packed = path.suffix == ".gz"
+    packed = path.suffix.lower() == ".gz"
     bytes_read = lines = 0
     try:
         for chunk in _chunks(path, packed):

@@ -15,14 +15,14 @@ from recdistill.contracts.checker import Checker, Origin
 from recdistill.contracts.schema import load_contract
 from recdistill.contracts.validate import latest_allowed
 from recdistill.contracts.violations import Violations
+from recdistill.ingest.columns import Columns
 from recdistill.ingest.config import BehaviourRule, DataConfig, InteractionsConfig
-from recdistill.ingest.convert import plain, to_ids, to_numbers, to_text, to_times
+from recdistill.ingest.convert import plain
 from recdistill.ingest.events import MASK, Behaviours, finish
-from recdistill.ingest.items import Catalogue, add_items, ids_only, note, read_items
+from recdistill.ingest.items import Catalogue, add_items, ids_only, read_items
 from recdistill.ingest.readers import Block, Source, blocks, sources
 
 _TRUE = ("true", "t", "yes", "1")
-_NOT_A_NUMBER = "mend the values, or name those that mean 'no value' in null_values"
 
 
 @dataclass(frozen=True)
@@ -138,93 +138,60 @@ def _convert(
     log: InteractionsConfig, source: Source, block: Block, behaviours: Behaviours, into: Violations
 ) -> tuple[pa.Table, np.ndarray]:
     """A block's canonical columns and the numbers of its rows, without the rows that do not convert."""
-    raw, spelt = block.table, _spelt(log)
-    broken = np.zeros(len(block.rows), dtype=bool)
-    columns: dict[str, pa.Array] = {}
-
-    def keep(name: str, converted: tuple[pa.Array, np.ndarray], rule: str, remedy: str) -> None:
-        columns[name], faults = converted
-        note(source, spelt[name], rule, faults, block, into, remedy)
-        broken[faults] = True
-
-    for name in (names.USER_ID, names.ITEM_ID):
-        remedy = "a quote is unbalanced: set quote: null if quotes mean nothing"
-        keep(name, to_ids(raw[spelt[name]]), "line break within an id", remedy)
-    keep(
-        names.TIMESTAMP,
-        to_times(raw[spelt[names.TIMESTAMP]], unit=log.timestamp_unit, origin=_utc(log.timestamp_origin)),
-        f"not a time in {'ISO 8601' if log.timestamp_unit == 'iso' else log.timestamp_unit}",
-        "set timestamp_unit to s, ms, us or iso, as the column is written",
+    given, spelt = Columns(source, block, into), _spelt(log)
+    columns = {name: given.ids(spelt[name]) for name in (names.USER_ID, names.ITEM_ID)}
+    columns[names.TIMESTAMP] = given.times(
+        spelt[names.TIMESTAMP], unit=log.timestamp_unit, origin=_utc(log.timestamp_origin)
     )
-    for name in (names.VALUE, names.DWELL, names.POSITION):
+    for name in (names.VALUE, names.DWELL):
         if name in spelt:
-            numbers, faults = to_numbers(raw[spelt[name]])
-            if name == names.POSITION:
-                faults = faults | _no_int16(numbers)
-                numbers = pc.if_else(pa.array(faults), pa.scalar(None, pa.float64()), numbers).cast(pa.int16())
-                keep(name, (numbers, faults), "not a whole number below 32,768", _NOT_A_NUMBER)
-                continue
             scale = 1e-3 if name == names.DWELL and log.dwell_unit == "ms" else 1.0
-            keep(
-                name,
-                (pc.multiply(numbers, scale).cast(pa.float32(), safe=False), faults),
-                "not a number",
-                _NOT_A_NUMBER,
-            )
+            columns[name] = pc.multiply(given.numbers(spelt[name]), scale).cast(pa.float32(), safe=False)
+    if names.POSITION in spelt:
+        numbers = given.numbers(spelt[names.POSITION])
+        faults = _no_int16(numbers)
+        remedy = "mend the values, or leave position out"
+        given.note(spelt[names.POSITION], "not a whole number below 32,768", faults, remedy)
+        columns[names.POSITION] = pc.if_else(pa.array(faults), pa.scalar(None, pa.float64()), numbers).cast(pa.int16())
     for name in (names.IMPRESSION_ID, names.SESSION_ID):
         if name in spelt:
-            columns[name] = to_text(raw[spelt[name]])
-    told = {spelt[name] for name in (names.VALUE, names.DWELL, names.POSITION) if name in spelt}
-    mask = _by_rules(log.behaviours, source, block, behaviours, told, into)
+            columns[name] = given.text(spelt[name])
+    mask = _by_rules(log.behaviours, given, behaviours, count=len(block.rows))
     if log.behaviour_column is not None:
-        mask |= _by_kind(log, log.behaviour_column, source, block, behaviours, into)
+        mask |= _by_kind(log, log.behaviour_column, given, behaviours)
     columns[MASK] = pa.array(mask)
-    return pa.table(columns).filter(pa.array(~broken)), block.rows[~broken]
+    return pa.table(columns).filter(pa.array(~given.broken)), block.rows[~given.broken]
 
 
 def _by_rules(
-    given: tuple[BehaviourRule, ...],
-    source: Source,
-    block: Block,
-    behaviours: Behaviours,
-    told: set[str],
-    into: Violations,
+    rules_given: tuple[BehaviourRule, ...], given: Columns, behaviours: Behaviours, *, count: int
 ) -> np.ndarray:
-    """[n] int64 masks; ``told``: columns whose faulty numbers are noted already."""
-    mask = np.zeros(len(block.rows), dtype=np.int64)
-    numbers: dict[str, pa.Array] = {}
-    for rule in given:
+    """[n] int64 masks."""
+    mask = np.zeros(count, dtype=np.int64)
+    for rule in rules_given:
         bit = behaviours.bit(rule.name)
         if rule.column is None:
             mask |= bit
             continue
-        column = block.table[rule.column]
         if rule.one_of or isinstance(rule.equals, (str, bool)):
-            texts = to_text(column)
+            texts = given.text(rule.column)
             if isinstance(rule.equals, bool):
                 holds = pc.is_in(pc.utf8_lower(texts), value_set=pa.array(_TRUE))
                 holds = holds if rule.equals else pc.and_(pc.invert(holds), texts.is_valid())
             else:
                 holds = pc.is_in(texts, value_set=pa.array(rule.one_of or [rule.equals], texts.type))
+        elif rule.at_least is not None:
+            holds = pc.greater_equal(given.numbers(rule.column), rule.at_least)
+        elif rule.at_most is not None:
+            holds = pc.less_equal(given.numbers(rule.column), rule.at_most)
         else:
-            if rule.column not in numbers:
-                numbers[rule.column], faults = to_numbers(column)
-                if rule.column not in told:
-                    note(source, rule.column, "not a number", faults, block, into, _NOT_A_NUMBER)
-            if rule.at_least is not None:
-                holds = pc.greater_equal(numbers[rule.column], rule.at_least)
-            elif rule.at_most is not None:
-                holds = pc.less_equal(numbers[rule.column], rule.at_most)
-            else:
-                holds = pc.equal(numbers[rule.column], float(rule.equals or 0))
+            holds = pc.equal(given.numbers(rule.column), float(rule.equals or 0))
         mask[pc.fill_null(holds, False).to_numpy(zero_copy_only=False)] |= bit
     return mask
 
 
-def _by_kind(
-    log: InteractionsConfig, column: str, source: Source, block: Block, behaviours: Behaviours, into: Violations
-) -> np.ndarray:
-    kinds = to_text(block.table[column]).dictionary_encode()
+def _by_kind(log: InteractionsConfig, column: str, given: Columns, behaviours: Behaviours) -> np.ndarray:
+    kinds = given.text(column).dictionary_encode()
     bits, unmapped = (
         np.zeros(len(kinds.dictionary) + 1, dtype=np.int64),
         np.zeros(len(kinds.dictionary) + 1, dtype=bool),
@@ -235,13 +202,10 @@ def _by_kind(
         if label is not None:
             bits[row] = behaviours.bit(label)
     rows = pc.fill_null(kinds.indices, len(kinds.dictionary)).to_numpy(zero_copy_only=False)
-    note(
-        source,
+    given.note(
         column,
         "kind of event that behaviour_map lacks",
         unmapped[rows],
-        block,
-        into,
         "add it to behaviour_map, with null if it is no positive behaviour",
     )
     return bits[rows]

@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 from recdistill.contracts import names
 from recdistill.contracts.checker import Checker, Origin
 from recdistill.contracts.schema import load_contract
-from recdistill.contracts.violations import SHOWN, Violations
+from recdistill.contracts.violations import Violations
+from recdistill.ingest.columns import Columns
 from recdistill.ingest.config import DataConfig, IdType, ItemsConfig, LabelsColumn, MediaConfig
-from recdistill.ingest.convert import lists_of, plain, to_ids, to_lists, to_numbers, to_text, unify_ids
+from recdistill.ingest.convert import is_list, lists_of, plain, to_lists, unify_ids
 from recdistill.ingest.readers import Block, Source, blocks, read_whole, sources
 
 
@@ -45,6 +46,7 @@ def read_items(config: DataConfig, items: ItemsConfig, into: Violations) -> Cata
     parts: list[tuple[pa.Table, dict[str, pa.Array]]] = []
     read, without_id = 0, 0
     wanted = media_columns(config.images, config.audio)
+    named = {media.item_column for media in (config.images, config.audio) if media is not None}
     for source in sources(items, config.root, into):
         block = read_whole(source, [*_columns(items), *wanted], into)
         if block is None:
@@ -52,9 +54,9 @@ def read_items(config: DataConfig, items: ItemsConfig, into: Violations) -> Cata
         kept = block.table[items.id].is_valid()
         read, without_id = read + len(kept), without_id + pc.sum(pc.invert(kept), min_count=0).as_py()
         block = Block(block.table.filter(kept), block.rows[kept.to_numpy()])
-        table, origin = _convert(items, source, block, into)
+        table, keys, origin = _convert(items, source, block, {column: column in named for column in wanted}, into)
         checker.add(table, origin)
-        parts.append((table, {column: _key(block.table[column]) for column in wanted}))
+        parts.append((table, keys))
     checker.finish()
     if not parts:
         return None
@@ -68,8 +70,8 @@ def read_items(config: DataConfig, items: ItemsConfig, into: Violations) -> Cata
                 names.LABELS_PREFIX + name, labels_of(labels, config, plain(table[names.ITEM_ID]), into)
             )
     order = pc.sort_indices(table[names.ITEM_ID])
-    keys = {column: pa.concat_arrays([keys[column] for _, keys in parts]).take(order) for column in wanted}
-    return Catalogue(table.take(order), keys, {"rows_read": read, "dropped": {"no id": without_id}})
+    joined = {column: _joined([keys[column] for _, keys in parts]).take(order) for column in wanted}
+    return Catalogue(table.take(order), joined, {"rows_read": read, "dropped": {"no id": without_id}})
 
 
 def media_columns(*configs: MediaConfig | None) -> list[str]:
@@ -78,23 +80,6 @@ def media_columns(*configs: MediaConfig | None) -> list[str]:
         column for config in configs if config is not None for column in (config.item_key, config.item_column) if column
     ]
     return list(dict.fromkeys(found))
-
-
-def note(
-    source: Source, column: str, rule: str, broken: np.ndarray, block: Block, into: Violations, remedy: str
-) -> None:
-    """Note raw values of a block that could not be converted."""
-    rows = np.flatnonzero(broken)
-    if len(rows):
-        into.add(
-            file=source.shown,
-            column=column,
-            rule=rule,
-            count=len(rows),
-            rows=block.rows[rows[:SHOWN]],
-            values=block.table[column].take(pa.array(rows[:SHOWN])).to_pylist(),
-            remedy=remedy,
-        )
 
 
 def same_type(parts: list[pa.Array], kind: IdType, file: str, column: str, into: Violations) -> list[pa.Array]:
@@ -133,11 +118,6 @@ def add_items(catalogue: Catalogue, ids: pa.Array) -> tuple[Catalogue, int]:
     return Catalogue(table.take(order), keys, catalogue.counts), len(new)
 
 
-def _key(column: pa.ChunkedArray) -> pa.Array:
-    values = plain(column)
-    return to_lists(values) if pa.types.is_nested(values.type) else to_text(values)
-
-
 def _blank(kind: pa.DataType, count: int) -> pa.Array:
     return pa.array([[]] * count, kind) if pa.types.is_list(kind) else pa.nulls(count, kind)
 
@@ -150,43 +130,37 @@ def _columns(items: ItemsConfig) -> Iterable[str]:
     yield from (labels.column for labels in items.labels.values() if labels.item is None)
 
 
-def _convert(items: ItemsConfig, source: Source, block: Block, into: Violations) -> tuple[pa.Table, Origin]:
-    raw = block.table
-    ids, broken = to_ids(raw[items.id])
-    note(
-        source,
-        items.id,
-        "line break within an id",
-        broken,
-        block,
-        into,
-        "a quote is unbalanced: set quote: null if quotes mean nothing",
-    )
-    columns, spelt = {names.ITEM_ID: ids}, {names.ITEM_ID: items.id}
+def _convert(
+    items: ItemsConfig, source: Source, block: Block, keys: Mapping[str, bool], into: Violations
+) -> tuple[pa.Table, dict[str, pa.Array], Origin]:
+    """Canonical columns, keys of media and where they come from; ``keys``: column → whether it may hold lists."""
+    given = Columns(source, block, into)
+    columns, spelt = {names.ITEM_ID: given.ids(items.id)}, {names.ITEM_ID: items.id}
     for name, column in items.text.items():
-        texts = to_text(raw[column])
+        texts = given.text(column)
         columns[names.TEXT_PREFIX + name] = pc.if_else(
             pc.equal(pc.utf8_trim_whitespace(texts), ""), pa.scalar(None, pa.string()), texts
         )
         spelt[names.TEXT_PREFIX + name] = column
     for name, tags in items.tags.items():
-        columns[names.TAGS_PREFIX + name] = to_lists(raw[tags.column], separator=tags.separator)
+        columns[names.TAGS_PREFIX + name] = given.lists(tags.column, separator=tags.separator)
     for name, column in items.numbers.items():
-        columns[names.NUMBER_PREFIX + name], broken = to_numbers(raw[column])
-        note(
-            source,
-            column,
-            "not a number",
-            broken,
-            block,
-            into,
-            "mend the values, or name those that mean 'no value' in null_values",
-        )
+        columns[names.NUMBER_PREFIX + name] = given.numbers(column)
         spelt[names.NUMBER_PREFIX + name] = column
     for name, labels in items.labels.items():
         if labels.item is None:
-            columns[names.LABELS_PREFIX + name] = to_lists(raw[labels.column], separator=labels.separator)
-    return pa.table(columns), Origin(source.shown, block.rows, spelt)
+            columns[names.LABELS_PREFIX + name] = given.lists(labels.column, separator=labels.separator)
+    found = {
+        column: given.lists(column) if lists and is_list(block.table[column].type) else given.text(column)
+        for column, lists in keys.items()
+    }
+    return pa.table(columns), found, Origin(source.shown, block.rows, spelt)
+
+
+def _joined(parts: list[pa.Array]) -> pa.Array:
+    """Keys of all files, as lists if some file has lists."""
+    lists = any(is_list(part.type) for part in parts)
+    return pa.concat_arrays([to_lists(part)[0] if lists else part for part in parts])
 
 
 def _with_ids(table: pa.Table, ids: pa.Array) -> pa.Table:
@@ -202,8 +176,9 @@ def labels_of(labels: LabelsColumn, config: DataConfig, ids: pa.Array, into: Vio
     for source in given:
         for block in blocks(source, [str(labels.item), labels.column], into):
             read += len(block.rows)
-            lists = to_lists(block.table[labels.column], separator=labels.separator)
-            owners = to_ids(block.table[str(labels.item)])[0].cast(pa.string())
+            columns = Columns(source, block, into)
+            lists = columns.lists(labels.column, separator=labels.separator)
+            owners = columns.ids(str(labels.item)).cast(pa.string())
             found_at = pc.index_in(owners, value_set=known, skip_nulls=True)
             rows = pc.fill_null(found_at, -1).to_numpy(zero_copy_only=False)
             frame = pd.DataFrame(

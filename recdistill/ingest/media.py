@@ -17,19 +17,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recdistill.contracts import names
 from recdistill.contracts.tables import atomic
 from recdistill.contracts.violations import SHOWN, Violations
 from recdistill.ingest.config import DataConfig, MediaConfig, TableFile
-from recdistill.ingest.convert import lists_of, plain, to_ids, to_lists
+from recdistill.ingest.convert import lists_of, not_text, plain, to_ids, to_lists
+from recdistill.ingest.files import MEDIA_SCHEMA
 from recdistill.ingest.items import Catalogue
-from recdistill.ingest.readers import Source, check_columns, explain, header, sources
+from recdistill.ingest.readers import Source, check_columns, explain, header, open_parquet, sources
 
 Kind = Literal["images", "audio"]
 
-MEDIA_SCHEMA = pa.schema(
-    [(names.MEDIA_ID, pa.string()), (names.MEDIA_PATH, pa.string()), (names.MEDIA_BYTES, pa.binary())]
-)
 _BATCH = 512
 _STRANGER, _EMPTY = -1, -2
 _ENDINGS: dict[Kind, tuple[str, ...]] = {
@@ -80,9 +77,10 @@ def write_media(found: list[Found], path: Path) -> None:
             for source, column, ids in part.packed:
                 for start, batch in _batches(source, [column]):
                     wanted = ids.slice(start, len(batch))
-                    kept, data = wanted.is_valid(), batch.column(0).cast(pa.binary())
+                    kept, data = wanted.is_valid(), _bytes_in(batch.column(0))
+                    assert data is not None
                     if (some := wanted.filter(kept)) and len(some):
-                        columns = [some, pa.nulls(len(some), pa.string()), data.filter(kept)]
+                        columns = [some, pa.nulls(len(some), pa.string()), data.filter(kept).cast(pa.binary())]
                         writer.write_table(pa.table(columns, schema=MEDIA_SCHEMA))
 
 
@@ -145,13 +143,18 @@ def _owners(source: Source, key: str, column: str, known: pd.Index, into: Violat
         return
     try:
         for _, batch in _batches(source, [key, column]):
-            kind = batch.column(1).type
-            if not _is_bytes(kind):
-                rule = f"wrong type: {kind} instead of binary"
+            data = _bytes_in(batch.column(1))
+            if data is None:
+                rule = f"wrong type: {batch.column(1).type} instead of binary"
                 into.add(file=source.shown, column=column, rule=rule, remedy="store the encoded file as bytes")
                 return
-            owner = known.get_indexer(to_ids(batch.column(0))[0].cast(pa.string()).to_pandas())
-            yield np.where(batch.column(1).is_null().to_numpy(zero_copy_only=False), _EMPTY, owner)
+            keys, broken = to_ids(batch.column(0))
+            if broken.any():
+                rule, remedy = not_text(batch.column(0).type)
+                into.add(file=source.shown, column=key, rule=rule, count=int(broken.sum()), remedy=remedy)
+                return
+            owner = known.get_indexer(keys.cast(pa.string()).to_pandas())
+            yield np.where(data.is_null().to_numpy(zero_copy_only=False), _EMPTY, owner)
     except (OSError, pa.ArrowInvalid) as error:
         explain(source, error, into)
 
@@ -193,7 +196,7 @@ def _files_by_key(kind: Kind, media: MediaConfig, folder: Path, keys: pd.Index, 
 
 
 def _named_files(kind: Kind, media: MediaConfig, folder: Path, column: pa.Array, into: Violations) -> Found | None:
-    lists = to_lists(column, separator=media.separator)
+    lists, _ = to_lists(column, separator=media.separator)
     named = lists.flatten()
     parents = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
     distinct = pc.unique(named).to_pylist()
@@ -245,14 +248,20 @@ def _of_items(by_key: pa.Array, known: pd.Index, keys: pd.Index) -> pa.Array:
 
 def _batches(source: Source, columns: list[str]) -> Iterator[tuple[int, pa.RecordBatch]]:
     start = 0
-    with pq.ParquetFile(source.path) as file:
+    with open_parquet(source) as file:
         for batch in file.iter_batches(batch_size=_BATCH, columns=columns):
             yield start, batch.select(columns)
             start += len(batch)
 
 
-def _is_bytes(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+def _bytes_in(column: pa.Array) -> pa.Array | None:
+    """The encoded media: the column itself, or the field ``bytes`` of a struct, as Hugging Face's datasets have it."""
+    values = plain(column)
+    if pa.types.is_struct(values.type) and values.type.get_field_index("bytes") >= 0:
+        values = pc.struct_field(values, "bytes")
+    kind = values.type
+    packed = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind)
+    return values if packed else None
 
 
 def _ending(name: str) -> str:

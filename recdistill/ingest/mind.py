@@ -14,6 +14,7 @@ become items without content.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +29,13 @@ from recdistill.contracts.schema import load_contract
 from recdistill.contracts.validate import latest_allowed
 from recdistill.contracts.violations import Violations
 from recdistill.errors import UserError
+from recdistill.ingest.columns import note
 from recdistill.ingest.config import DataConfig, TableFile
 from recdistill.ingest.convert import plain, to_lists
 from recdistill.ingest.events import MASK, Behaviours, finish
 from recdistill.ingest.generic import Raw
-from recdistill.ingest.items import Catalogue, add_items, ids_only, media_columns, note
-from recdistill.ingest.readers import Block, Source, header, read_whole
+from recdistill.ingest.items import Catalogue, add_items, ids_only, media_columns
+from recdistill.ingest.readers import Block, Source, header, open_bytes, read_whole
 
 BEHAVIOURS = "behaviors.tsv"
 NEWS = "news.tsv"
@@ -50,7 +52,7 @@ _NEWS_COLUMNS = (
     "abstract_entities",
 )
 _SHOWN = r"^(?P<item>.+)-(?P<clicked>[01])$"
-_QUOTED = '""'  # within a file: quotes are doubled, so it was written with quoting
+_WELL_QUOTED = re.compile(rb'"(?:[^"]|"")*"')
 _SNIFFED = 1 << 20
 
 
@@ -135,13 +137,22 @@ def _source(config: DataConfig, path: Path, columns: tuple[str, ...], into: Viol
     bare = Source(config.resolve(path), str(path), plain_form)
     first = header(Source(bare.path, bare.shown, plain_form.model_copy(update={"column_names": ()})), into)
     headed = first is not None and columns[0] in first
-    with pa.input_stream(str(bare.path), compression="detect") as stream:
-        try:
-            quoted = _QUOTED.encode() in stream.read(_SNIFFED)
-        except OSError:  # noted when it is read
-            quoted = False
+    try:
+        with open_bytes(bare.path) as stream:
+            quoted = _is_quoted(stream.read(_SNIFFED))
+    except OSError:  # noted when it is read
+        quoted = False
     update = {"column_names": () if headed else columns, "quote": '"' if quoted else None}
     return Source(bare.path, bare.shown, plain_form.model_copy(update=update))
+
+
+def _is_quoted(start: bytes) -> bool:
+    """Whether the start of a file was written with quoting: quotes are doubled, and every field with one is quoted."""
+    if b'""' not in start:
+        return False
+    whole = start[: start.rfind(b"\n") + 1] or start
+    fields = (field for line in whole.splitlines() if b'"' in line for field in line.split(b"\t") if b'"' in field)
+    return all(_WELL_QUOTED.fullmatch(field) for field in fields)
 
 
 def _read_log(config: DataConfig, path: Path, into: Violations, *, prefix: str) -> Impressions | None:
@@ -293,8 +304,8 @@ def _news(source: Source, block: Block, into: Violations) -> pa.Table:
         names.ITEM_ID: plain(raw["news_id"]),
         f"{names.TEXT_PREFIX}title": plain(raw["title"]),
         f"{names.TEXT_PREFIX}abstract": plain(raw["abstract"]),
-        f"{names.TAGS_PREFIX}category": to_lists(raw["category"]),
-        f"{names.TAGS_PREFIX}subcategory": to_lists(raw["subcategory"]),
+        f"{names.TAGS_PREFIX}category": to_lists(raw["category"])[0],
+        f"{names.TAGS_PREFIX}subcategory": to_lists(raw["subcategory"])[0],
     })  # fmt: skip
     checker = Checker(load_contract("items"), into=into)
     checker.add(table, Origin(source.shown, block.rows, {names.ITEM_ID: "news_id"}))

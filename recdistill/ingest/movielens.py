@@ -17,11 +17,12 @@ from recdistill.contracts.checker import Checker, Origin
 from recdistill.contracts.schema import load_contract
 from recdistill.contracts.violations import Violations
 from recdistill.errors import UserError
+from recdistill.ingest.columns import Columns
 from recdistill.ingest.config import DataConfig, InteractionColumns, InteractionsConfig, LabelsColumn, TableFile
-from recdistill.ingest.convert import plain, to_ids, to_lists, to_text
+from recdistill.ingest.convert import plain, to_lists, to_text
 from recdistill.ingest.generic import Raw, assemble
 from recdistill.ingest.items import Catalogue, labels_of, media_columns
-from recdistill.ingest.readers import Source, check_columns, header, read_whole
+from recdistill.ingest.readers import Source, check_columns, header, is_utf8, read_whole
 
 _TITLE = r"^\s*(?P<title>.*?)\s*\((?P<year>[12][0-9]{3})(?:[-–][0-9]{0,4})?\)\s*$"
 _NO_GENRE = "(no genres listed)"
@@ -37,7 +38,8 @@ class Layout:
 
     Attributes:
         ratings, movies, tags, links: names of the files; tags and links may be absent.
-        delimiter, encoding, quote, headed: of all of them.
+        delimiter, quote, headed: of all of them.
+        encoding: of a file that is no UTF-8; GroupLens ships ml-1m in latin-1 and ml-10m, of the same layout, in UTF-8.
         movie_columns: names of the movie file's columns.
     """
 
@@ -129,7 +131,7 @@ def read_movielens(config: DataConfig, into: Violations) -> Raw | None:
     log = InteractionsConfig(
         path=files["ratings"],
         delimiter=layout.delimiter,
-        encoding=layout.encoding,
+        encoding=_encoding(config.resolve(files["ratings"]), layout),
         quote=layout.quote,
         column_names=() if layout.headed else _RATING_COLUMNS,
         behaviours=config.movielens.behaviours,
@@ -146,7 +148,7 @@ def _movies(config: DataConfig, layout: Layout, files: dict[str, Path], into: Vi
     form = TableFile(
         path=files["movies"],
         delimiter=layout.movie_delimiter,
-        encoding=layout.encoding,
+        encoding=_encoding(config.resolve(files["movies"]), layout),
         quote=layout.quote,
         column_names=() if layout.headed else layout.movie_columns,
     )
@@ -154,7 +156,7 @@ def _movies(config: DataConfig, layout: Layout, files: dict[str, Path], into: Vi
     block = read_whole(source, layout.movie_columns, into)
     if block is None:
         return None
-    ids, _ = to_ids(block.table["movieId"])
+    ids = Columns(source, block, into).ids("movieId")
     titles = plain(block.table["title"])
     parts = pc.extract_regex(titles, _TITLE)
     columns = {
@@ -167,7 +169,7 @@ def _movies(config: DataConfig, layout: Layout, files: dict[str, Path], into: Vi
         labels = LabelsColumn(
             path=files["tags"],
             delimiter=layout.delimiter,
-            encoding=layout.encoding,
+            encoding=_encoding(config.resolve(files["tags"]), layout),
             quote=layout.quote,
             column_names=() if layout.headed else _TAG_COLUMNS,
             item="movieId",
@@ -190,12 +192,12 @@ def _movies(config: DataConfig, layout: Layout, files: dict[str, Path], into: Vi
 def _genres(table: pa.Table) -> pa.Array:
     if "genres" in table.column_names:
         genres = plain(table["genres"])
-        return to_lists(pc.if_else(pc.equal(genres, _NO_GENRE), pa.scalar(None, genres.type), genres), separator="|")
+        return to_lists(pc.if_else(pc.equal(genres, _NO_GENRE), pa.scalar(None, genres.type), genres), separator="|")[0]
     texts = None
     for genre in _GENRES_100K[1:]:  # the first is "unknown"
         flag = pc.if_else(pc.equal(table[f"genre {genre}"], "1"), genre, "")
         texts = flag if texts is None else pc.binary_join_element_wise(texts, flag, "|")
-    return to_lists(texts, separator="|")
+    return to_lists(texts, separator="|")[0]
 
 
 def _links(
@@ -218,7 +220,11 @@ def _links(
     if block is None:
         return {name: pa.nulls(len(ids), pa.string()) for name in wanted}
     rows = pc.index_in(ids.cast(pa.string()), value_set=plain(block.table["movieId"]))
-    return {name: to_text(block.table[name]).take(rows) for name in wanted}
+    return {name: to_text(block.table[name])[0].take(rows) for name in wanted}
+
+
+def _encoding(path: Path, layout: Layout) -> str:
+    return "utf-8" if is_utf8(path) else layout.encoding
 
 
 def _there(root: Path, folder: Path, name: str | None) -> Path | None:

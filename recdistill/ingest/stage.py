@@ -21,15 +21,13 @@ from recdistill.contracts.validate import latest_allowed, validate_file
 from recdistill.contracts.violations import Violations
 from recdistill.ingest import mind, movielens
 from recdistill.ingest.config import DataConfig, MediaConfig, TableFile
+from recdistill.ingest.files import INTERACTIONS, ITEMS, MEDIA
 from recdistill.ingest.generic import read_generic
 from recdistill.ingest.media import Found, find_media, write_media
 from recdistill.ingest.readers import sources
 from recdistill.ingest.summary import summarise_interactions, summarise_items
 from recdistill.ingest.synthetic import write_world
 
-INTERACTIONS = "interactions.parquet"
-ITEMS = "items.parquet"
-MEDIA = "media.parquet"
 VALIDATION = "validation.json"
 
 _READERS = {"generic": read_generic, "movielens": movielens.read_movielens, "mind": mind.read_mind}

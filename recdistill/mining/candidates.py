@@ -43,6 +43,10 @@ def candidate_blocks(
     """Yield the targets with their candidates, at most about ``block`` entries and ``block_targets`` targets at a time.
 
     A candidate lies among the user's last ``history`` events with time strictly before the target's.
+
+    Args:
+        log: positive events only, or events without behaviour would use up the history.
+        targets: [T] rows of the log, ascending.
     """
     start = log.starts[log.user[targets]]
     # First row of the user at or after the target's time: rows before it are strictly earlier.

@@ -41,11 +41,15 @@ class Choice:
 def choose(
     perspective: Perspective, log: Log, block: Block, known: Knowledge, config: MiningConfig, rng: np.random.Generator
 ) -> Choice:
-    """Judge the block's candidates from one perspective."""
+    """Judge the block's candidates from one perspective.
+
+    Args:
+        log: positive events only, or the user's shares of clusters would count what they saw and passed over.
+    """
     owner_target = block.targets[block.owner]
     item, target_item = log.item[block.event], log.item[owner_target]
     single = perspective in ("content_single_peak", "collaborative_single_peak")
-    needed = config.single_peak_behaviours if single else config.multi_peak_behaviours
+    needed = config.single_peak_needs(len(log.behaviour_names)) if single else config.multi_peak_behaviours
     filters: list[tuple[str, np.ndarray]] = [
         (f"fewer than {needed} positive behaviours", log.behaviour_count[block.event] >= needed)
     ]

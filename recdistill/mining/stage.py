@@ -49,10 +49,14 @@ def mine(config: MiningConfig, *, fold: Fold, content: Path, teach: Path, out: P
 def mine_pairs(log: Log, known: Knowledge, config: MiningConfig, *, seed: int) -> tuple[pa.Table, dict[str, Any]]:
     """Mine all perspectives.
 
+    Events without a positive behaviour (an impression not clicked, a low rating) are no part of a user's history.
+
     Returns:
-        the ``interest_pairs`` table (a query's items in time order), and the funnel: per perspective how many users and
-        targets it kept, and for targets that it lost the filter that emptied their query.
+        the ``interest_pairs`` table (a query's items in time order), and the funnel: the kinds of behaviour, how many
+        of them the single-peak perspectives asked for, and per perspective how many users and targets it kept, and for
+        targets that it lost the filter that emptied their query.
     """
+    log = log.take(log.positive())
     targets = choose_targets(log, per_user=config.targets_per_user)
     rngs = {name: np.random.default_rng([seed, index]) for index, name in enumerate(config.perspectives)}
     found: dict[Perspective, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {
@@ -89,8 +93,13 @@ def mine_pairs(log: Log, known: Knowledge, config: MiningConfig, *, seed: int) -
             "kept_users": len(np.unique(log.user[target])),
             "lost": {reason: count for reason, count in lost[name].items() if count},
         }
-    users = {"users": len(log.user_ids), "users_with_a_target": len(np.unique(log.user[targets]))}
-    return pa.concat_tables(tables), {**users, "perspectives": funnel}
+    about = {
+        "users": len(log.user_ids),
+        "users_with_a_target": len(np.unique(log.user[targets])),
+        "behaviours": list(log.behaviour_names),
+        "single_peak_behaviours": config.single_peak_needs(len(log.behaviour_names)),
+    }
+    return pa.concat_tables(tables), {**about, "perspectives": funnel}
 
 
 def content_vectors(table: EmbeddingTable, item_ids: pd.Index, *, width: int, seed: int) -> np.ndarray:

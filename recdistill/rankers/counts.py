@@ -11,6 +11,7 @@ import numpy as np
 
 from recdistill.contracts.log import Log
 from recdistill.features.timeline import Timeline
+from recdistill.rankers.meetings import Meetings
 from recdistill.rankers.rows import Rows
 
 _DAY = 86_400_000_000  # microseconds
@@ -24,45 +25,34 @@ def base_features(rows: Rows, *, history: Log, training: Log, smoothing: float) 
     positive rate smoothed towards the global one, smoothed mean ``value`` less the global mean (0 where the log has
     no values), and log(1 + days) since the item's first or the user's last event (NaN without one). Last, log(1 +
     events) and log(1 + positives) of this user with this very item: without them any vectors, random ones too, would
-    seem to help by telling that the item is in the user's history.
+    seem to help by telling that the item is in the user's history. The global rate and mean are those of ``training``:
+    the whole history's would know the rows' own labels.
 
     Args:
-        training: in the same item numbering as the history.
+        training: in the same item numbering as the history; it ends before the rows begin.
         smoothing: events at the global rate that are added to each rate and mean.
 
     Memory: 150 bytes an event.
     """
-    of_item = _Counter(training.item, training, len(training.item_ids), smoothing)
-    of_user = _Counter(history.user, history, len(history.user_ids), smoothing)
+    of_item = _Counter(training.item, training, len(training.item_ids), smoothing, typical=training)
+    of_user = _Counter(history.user, history, len(history.user_ids), smoothing, typical=training)
     item, item_first, _ = of_item(rows.item, rows.time)
     user, _, user_last = of_user(rows.user, rows.time)
     days = [np.log1p((rows.time - since) / _DAY) for since in (item_first, user_last)]
-    again = _together(rows, history)
+    again = [np.log1p(count) for count in Meetings(history)(rows.user, rows.item, rows.time)]
     return np.stack([*item, days[0], *user, days[1], *again], axis=1).astype(np.float32)
 
 
-def _together(rows: Rows, history: Log) -> list[np.ndarray]:
-    """log(1 + events) and log(1 + positives) of each row's user with its item, strictly before it: 2 × [n]."""
-    items = np.int64(len(history.item_ids))
-    pairs, pair = np.unique(history.user * items + history.item, return_inverse=True)
-    timeline = Timeline(group=pair, time=history.time, groups=len(pairs))
-    positives = np.concatenate([[0], np.cumsum(history.positive()[timeline.order])])
-    asked = rows.user * items + rows.item
-    at = np.minimum(np.searchsorted(pairs, asked), len(pairs) - 1)
-    begin, end = timeline.before(at, rows.time)
-    met = pairs[at] == asked
-    return [np.log1p(np.where(met, count, 0)) for count in (end - begin, positives[end] - positives[begin])]
-
-
 class _Counter:
-    def __init__(self, group: np.ndarray, log: Log, groups: int, smoothing: float) -> None:
+    def __init__(self, group: np.ndarray, log: Log, groups: int, smoothing: float, *, typical: Log) -> None:
         self._timeline = Timeline(group=group, time=log.time, groups=groups)
         order = self._timeline.order
         self._time = log.time[order].astype(np.float64)
         known = np.isfinite(log.value)
-        self._rate = float(log.positive().mean()) if len(log) else 0.0
-        self._mean = float(log.value[known].mean(dtype=np.float64)) if known.any() else 0.0
-        deviation = np.where(known, log.value - self._mean, 0.0)
+        rated = typical.value[np.isfinite(typical.value)]
+        self._rate = float(typical.positive().mean()) if len(typical) else 0.0
+        mean = float(rated.mean(dtype=np.float64)) if len(rated) else 0.0
+        deviation = np.where(known, log.value - mean, 0.0)
         self._sums = [
             np.concatenate([[0.0], np.cumsum(values[order], dtype=np.float64)])
             for values in (log.positive(), known, deviation)

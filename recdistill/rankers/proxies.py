@@ -82,7 +82,7 @@ def _one_horizon(
     draws: int,
     seed: int,
 ) -> dict[str, Any]:
-    day, shown_day = log.time // lifetime.DAY, shown.time // lifetime.DAY
+    day = log.time // lifetime.DAY
     plan = lifetime.make_plan(
         first_day=int(day.min()),
         last_day=int(day.max()),
@@ -100,8 +100,13 @@ def _one_horizon(
         "boundary": str(np.datetime64(plan.boundary, "D")),
     }
     past = Past(user=log.user, day=day, behaviours=log.behaviours, users=len(log.user_ids), until=plan.boundary)
-    earlier = _cohort(log, day, category, past, plan, start=plan.first_day, stop=plan.boundary)
-    later = _cohort(log, day, category, past, plan, start=plan.boundary, stop=plan.last_day + 1)
+    start = max(plan.boundary, int(-(-int(shown.time.min()) // lifetime.DAY)))
+    entry, observed = _entries(shown, shown.behaviours, category, past, plan, start=start, stop=plan.last_day + 1)
+    if len(observed.user) and not _order_matters(entry, shown.behaviours):
+        reason = "every user was shown items that pleased alike, so any ranker gives the same proxy"
+        return about | {"computed": False, "reason": reason}
+    earlier = _cohort(log, category, past, plan, start=plan.first_day, stop=plan.boundary)
+    later = _cohort(log, category, past, plan, start=plan.boundary, stop=plan.last_day + 1)
     about |= {"training_entries": len(earlier[1]), "test_entries": len(later[1])}
     if min(len(earlier[1]), len(later[1])) < _FEWEST:
         return about | {"computed": False, "reason": f"fewer than {_FEWEST} entries with an observed outcome"}
@@ -122,23 +127,9 @@ def _one_horizon(
         prefix = "" if name == "surrogate" else "naive_"
         about |= {f"{prefix}r2": r2, f"{prefix}r2_interval": limits, f"{prefix}rank_correlation": rho}
 
-    start = max(plan.boundary, int(-(-int(shown.time.min()) // lifetime.DAY)))
-    entry, user, end = lifetime.find_entries(
-        shown.user, shown_day, start=start, stop=plan.last_day + 1, signal_days=plan.signal_days
-    )
+    user = observed.user
     if not len(user):
         return about | {"proxies": False, "reason": "no whole signal window lies in the test window"}
-    observed = measure(
-        entry,
-        user=user,
-        start=end - plan.signal_days,
-        end=end,
-        past=past,
-        day=shown_day,
-        item=shown.item,
-        category=category,
-        behaviours=shown.behaviours,
-    )
     totals = {}
     for group, logit in scores.items():
         under = under_ranker(observed, entry, logit=logit, behaviours=shown.behaviours, sharpness=config.sharpness)
@@ -153,13 +144,19 @@ def _one_horizon(
     return about | {"proxies": True, "proxy_entries": len(user), "proxy_users": int((count > 0).sum())}
 
 
-def _cohort(
-    log: Log, day: np.ndarray, category: np.ndarray, past: Past, plan: lifetime.Plan, *, start: int, stop: int
-) -> tuple[Signals, np.ndarray]:
-    """Entries whose window and outcome both lie in ``[start, stop)``, and the outcomes."""
-    entry, user, end = lifetime.find_entries(
-        log.user, day, start=start, stop=stop - plan.horizon, signal_days=plan.signal_days
-    )
+def _entries(
+    events: Log | Rows,
+    behaviours: np.ndarray,
+    category: np.ndarray,
+    past: Past,
+    plan: lifetime.Plan,
+    *,
+    start: int,
+    stop: int,
+) -> tuple[np.ndarray, Signals]:
+    """[m] entry of each event, -1 for none, and the signals of the entries whose window lies in ``[start, stop)``."""
+    day = events.time // lifetime.DAY
+    entry, user, end = lifetime.find_entries(events.user, day, start=start, stop=stop, signal_days=plan.signal_days)
     signals = measure(
         entry,
         user=user,
@@ -167,12 +164,33 @@ def _cohort(
         end=end,
         past=past,
         day=day,
-        item=log.item,
+        item=events.item,
         category=category,
-        behaviours=log.behaviour_count,
+        behaviours=behaviours,
     )
+    return entry, signals
+
+
+def _order_matters(entry: np.ndarray, behaviours: np.ndarray) -> bool:
+    """Whether the events of any entry differ in positive behaviours; else all weights give the same means."""
+    inside = entry >= 0
+    behaviours = behaviours[inside]
+    _, first, of = np.unique(entry[inside], return_index=True, return_inverse=True)
+    return bool((behaviours != behaviours[first][of]).any())
+
+
+def _cohort(
+    log: Log, category: np.ndarray, past: Past, plan: lifetime.Plan, *, start: int, stop: int
+) -> tuple[Signals, np.ndarray]:
+    """Entries whose window and outcome both lie in ``[start, stop)``, and the outcomes."""
+    _, signals = _entries(log, log.behaviour_count, category, past, plan, start=start, stop=stop - plan.horizon)
     outcome = lifetime.active_days_after(
-        log.user, day, at_user=user, at_day=end, days=plan.horizon, last_day=plan.last_day
+        log.user,
+        log.time // lifetime.DAY,
+        at_user=signals.user,
+        at_day=signals.end,
+        days=plan.horizon,
+        last_day=plan.last_day,
     )
     return signals, outcome
 

@@ -119,7 +119,10 @@ def rank(
     write_json(
         {
             **provenance,
-            "rows": {name: _describe(rows, data.cold) for name, rows in (("train", data.train), ("test", data.test))},
+            "rows": {
+                "train": _describe(data.train, data.cold, unmatched=data.unmatched[0]),
+                "test": _describe(data.test, data.cold, unmatched=data.unmatched[1]),
+            },
             "groups": about,
             "values": records.values,
             "undefined": records.undefined,
@@ -137,6 +140,7 @@ class _Data:
     train: Rows
     test: Rows
     negatives: Negatives
+    unmatched: tuple[int, int]  # positives of the train and test windows that found no set of sampled negatives
     cold: np.ndarray  # [I] bool
     tags: Tags
     base: tuple[np.ndarray, np.ndarray]  # of train and test rows
@@ -177,6 +181,7 @@ class _Data:
             train,
             test,
             negatives,
+            (int(windows[0].positive().sum() - train.label.sum()), int(windows[1].positive().sum() - test.label.sum())),
             cold_items(final, history.item_ids),
             tags,
             (base[0], base[1]),
@@ -250,10 +255,11 @@ def _renumber(rows: Rows, of: Log, to: Log) -> Rows:
     return Rows(user, rows.item, rows.time, rows.label, rows.behaviours, rows.logged)
 
 
-def _describe(rows: Rows, cold: np.ndarray) -> dict[str, Any]:
+def _describe(rows: Rows, cold: np.ndarray, *, unmatched: int) -> dict[str, Any]:
     return {
         "rows": len(rows),
         "users": len(np.unique(rows.user)),
         "positive_share": float(rows.label.mean()),
+        "positives_left_out": unmatched,
         "cold_share": float(cold[rows.item].mean()),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-from PIL import Image, ImageOps
 
 from recdistill.contracts import names
 from recdistill.contracts.tables import read_table
+from recdistill.students.encoders.media import BadMediaError, MediaLimits, decode_image
 
 _TITLE_WORDS = ("title", "name", "headline", "caption")
 _LONGEST_TITLE = 90
@@ -33,15 +34,18 @@ class Catalogue:
         titles: title of each item, its id where it has no text.
         tags: field → tags (or labels) of each item.
         images: first image's media id of each item that has one.
+        media: the media table.
+        limits: larger pictures are not opened.
     """
 
     titles: pd.Series
     tags: dict[str, pd.Series]
     images: pd.Series
     media: Path
+    limits: MediaLimits
 
     @classmethod
-    def read(cls, data: Path) -> Catalogue | None:
+    def read(cls, data: Path, *, limits: MediaLimits) -> Catalogue | None:
         """Read ``data/items.parquet``; None if it is absent."""
         path = data / "items.parquet"
         if not path.exists():
@@ -57,14 +61,17 @@ class Catalogue:
             filled = pc.greater(pc.fill_null(pc.list_value_length(lists), 0), 0).to_numpy(zero_copy_only=False)
             first = pc.list_element(lists.filter(pa.array(filled)), 0).to_pylist() if filled.any() else []
             images = pd.Series(first, index=ids[filled], dtype=object)
-        return cls(titles, _tags(table, ids), images, data / "media.parquet")
+        return cls(titles, _tags(table, ids), images, data / "media.parquet", limits)
 
     def pictures(self, item_ids: Iterable[Any]) -> dict[Any, str]:
         """Small JPEGs as data URIs of those items whose first image can be read.
 
         Memory: one batch of the media table.
         """
-        wanted = {self.images[item]: item for item in item_ids if item in self.images.index}
+        wanted: dict[Any, list[Any]] = defaultdict(list)  # several items may share a picture
+        for item in item_ids:
+            if item in self.images.index:
+                wanted[self.images[item]].append(item)
         if not wanted or not self.media.exists():
             return {}
         found: dict[Any, str] = {}
@@ -72,9 +79,9 @@ class Catalogue:
         asked = ds.field(names.MEDIA_ID).isin(pa.array(list(wanted), media.schema.field(names.MEDIA_ID).type))
         for batch in media.to_batches(filter=asked, batch_size=_BATCH, batch_readahead=1, fragment_readahead=1):
             for row in batch.to_pylist():
-                picture = _thumbnail(row)
+                picture = _thumbnail(row, self.limits)
                 if picture is not None:
-                    found[wanted[row[names.MEDIA_ID]]] = picture
+                    found.update(dict.fromkeys(wanted[row[names.MEDIA_ID]], picture))
         return found
 
 
@@ -106,16 +113,14 @@ def _short(text: Any) -> str:
     return text if len(text) <= _LONGEST_TITLE else text[: _LONGEST_TITLE - 1] + "…"
 
 
-def _thumbnail(media: Mapping[str, Any]) -> str | None:
+def _thumbnail(media: Mapping[str, Any], limits: MediaLimits) -> str | None:
     source = media.get(names.MEDIA_BYTES) or None
     place = media.get(names.MEDIA_PATH)
     if source is None and not place:
         return None
     try:
-        with Image.open(io.BytesIO(source) if source is not None else Path(str(place))) as image:
-            image.draft("RGB", (2 * _PICTURE_HEIGHT, 2 * _PICTURE_HEIGHT))
-            small = ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        small = decode_image(source if source is not None else Path(str(place)), limits=limits)
+    except BadMediaError:
         return None  # counted and reported by the encode stage
     small.thumbnail((2 * _PICTURE_HEIGHT, _PICTURE_HEIGHT))
     file = io.BytesIO()

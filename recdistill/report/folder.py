@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import ValidationError
 
 from recdistill.contracts import names
+from recdistill.contracts.journal import JournalledRun, read_runs
 from recdistill.contracts.tables import EmbeddingTable, read_table
 from recdistill.errors import UserError
-from recdistill.report.journal import Run, read_journal
+from recdistill.settings import Settings
+from recdistill.split import SplitConfig
+from recdistill.students import EncodersConfig
+from recdistill.students.config import ImageEncoderConfig
+from recdistill.students.encoders.media import MediaLimits
 
+Kind = TypeVar("Kind", bound=Settings)
 _RECORDS = "metric_records.parquet"
+_FIGURE = ("value", "sd", "n", "low", "high", "units")
+_KEY = (names.SUBJECT, names.BENCHMARK, names.SPLIT, names.METRIC)
+
+
+def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The content of ``metrics.json`` as a table: subject, benchmark, split, metric, value, sd, n, low, high, units."""
+    rows = [
+        dict(zip(_KEY, parts, strict=True)) | dict(figure)
+        for key, figure in metrics.items()
+        if len(parts := key.split("/")) == len(_KEY)
+    ]
+    return pd.DataFrame(rows, columns=[*_KEY, *_FIGURE])
 
 
 @dataclass(frozen=True)
@@ -33,33 +54,36 @@ class RunFolder:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """``metrics.json`` as a table: subject, benchmark, split, metric, value, sd, n, low, high, units."""
-        rows = []
-        for key, figure in self.metrics.items():
-            parts = key.split("/")
-            if len(parts) == 4:
-                rows.append(
-                    dict(zip((names.SUBJECT, names.BENCHMARK, names.SPLIT, names.METRIC), parts, strict=True)) | figure
-                )
-        columns = [
-            names.SUBJECT,
-            names.BENCHMARK,
-            names.SPLIT,
-            names.METRIC,
-            "value",
-            "sd",
-            "n",
-            "low",
-            "high",
-            "units",
-        ]
-        return pd.DataFrame(rows, columns=columns)
+        """``metrics.json`` as a table (:func:`metrics_table`)."""
+        return metrics_table(self.metrics)
+
+    @cached_property
+    def recipe(self) -> dict[str, Any]:
+        """``recipe.json``: the settings of the last run in this folder."""
+        return self.json("recipe.json") or {}
+
+    @cached_property
+    def seeds(self) -> tuple[str, ...]:
+        """Names of the recipe's seeds; folders of seeds that it no longer has do not count."""
+        return tuple(f"seed-{seed}" for seed in self.recipe.get("seeds", ()))
+
+    @cached_property
+    def folds(self) -> tuple[str, ...]:
+        """Names of the recipe's folds."""
+        return self._settings("split", SplitConfig).fold_names() if self.recipe else ()
 
     @cached_property
     def parts(self) -> list[Path]:
-        """The folders ``seed-<s>/<fold>``, seeds and folds in order."""
-        found = [path for path in self.root.glob("seed-*/*") if path.is_dir()]
-        return sorted(found, key=lambda path: (_number(path.parent.name), path.name))
+        """The folders ``seed-<s>/<fold>`` that there are of the recipe's seeds and folds, in its order."""
+        found = (self.root / seed / fold for seed in self.seeds for fold in self.folds)
+        return [path for path in found if path.is_dir()]
+
+    @cached_property
+    def media_limits(self) -> MediaLimits:
+        """What the encoders refuse, and the report therefore does not open either."""
+        encoders = self._settings("encoders", EncodersConfig)
+        image = encoders.image or ImageEncoderConfig()
+        return MediaLimits(max_bytes=int(encoders.max_media_mb * 1e6), max_pixels=math.ceil(image.max_megapixels * 1e6))
 
     @property
     def first(self) -> Path | None:
@@ -96,12 +120,21 @@ class RunFolder:
         path = self.root.joinpath(*place)
         return EmbeddingTable.read(path) if path.exists() else None
 
+    def _settings(self, section: str, kind: type[Kind]) -> Kind:
+        try:
+            return kind.model_validate(self.recipe.get(section, {}))
+        except ValidationError as error:
+            raise UserError(
+                f"{self.root / 'recipe.json'}: '{section}' is not as this version of recdistill writes it",
+                remedy="run the recipe again in that folder",
+            ) from error
+
     @cached_property
-    def runs(self) -> dict[str, Run]:
-        """The tracking journal's current runs, by name."""
-        return read_journal(self.root / "tracking")
-
-
-def _number(name: str) -> tuple[int, str]:
-    digits = name.rsplit("-", 1)[-1]
-    return (int(digits), name) if digits.isdigit() else (1 << 30, name)
+    def runs(self) -> dict[str, JournalledRun]:
+        """The tracking journal's current runs of the recipe's seeds and folds, by name."""
+        parts = {f"{seed}/{fold}" for seed in self.seeds for fold in self.folds}
+        return {
+            name: run
+            for name, run in read_runs(self.root).items()
+            if name in self.seeds or name.rpartition("/")[0] in parts
+        }

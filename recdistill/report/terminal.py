@@ -16,7 +16,7 @@ from recdistill.contracts import names
 from recdistill.errors import UserError
 from recdistill.evaluation import compare as paired
 from recdistill.report import wording
-from recdistill.report.folder import RunFolder
+from recdistill.report.folder import RunFolder, metrics_table
 from recdistill.report.sections.overview import HEADLINE, best_of, figures, headline_columns
 
 _RANKER = (
@@ -33,23 +33,20 @@ def summary_table(metrics: Mapping[str, Mapping[str, Any]]) -> Table:
     Args:
         metrics: the content of ``metrics.json``.
     """
-    run = RunFolder(Path())
-    run.__dict__["metrics"] = dict(metrics)
+    found = metrics_table(metrics)
     grid = Table.grid(padding=(1, 0))
-    columns = headline_columns(run.table)
+    columns = headline_columns(found)
     if columns:
         caption = (
             "full ranking over the catalogue, in %; ± half of the 95 % interval over users or query items; best in bold"
         )
         grid.add_row(
-            _subjects(
-                run.table, columns, labels=wording.SUBJECTS, title="Students, teachers, baselines", caption=caption
-            )
+            _subjects(found, columns, labels=wording.SUBJECTS, title="Students, teachers, baselines", caption=caption)
         )
-    ranker = [((b, s, m), title) for b, s, m, title in _RANKER if figures(run.table, (b, s, m))]
+    ranker = [((b, s, m), title) for b, s, m, title in _RANKER if figures(found, (b, s, m))]
     if ranker:
         caption = "the same ranker with features of each group; LT is a proxy from a surrogate index, not a measurement"
-        grid.add_row(_subjects(run.table, ranker, labels=wording.GROUPS, title="Downstream", caption=caption))
+        grid.add_row(_subjects(found, ranker, labels=wording.GROUPS, title="Downstream", caption=caption))
     if not columns and not ranker:
         grid.add_row(Text("no figures"))
     return grid

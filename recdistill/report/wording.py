@@ -35,7 +35,7 @@ BENCHMARKS = {
     "gid_i2i": "Items near in a judge's ID space (Gid-i2i)",
     "copair_i2i": "Items consumed together, by lift (Copair-i2i)",
     "copair_count_i2i": "Items consumed together, by count (measures popularity)",
-    "content_i2i": "Items of like labels (content-i2i)",
+    "content_i2i": "Items of like labels, or tags without labels (content-i2i)",
     "bijective": "Bijective alignment",
     "ranking_consistency": "Ranking consistency with the judge",
     "clustering": "Clustering consistency",

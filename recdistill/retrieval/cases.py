@@ -91,7 +91,8 @@ def seq2item_cases(
         min_history: strictly earlier positives a target needs to be asked for.
         seed: of both draws.
         agree: keep only those past items of the pool that agree with the target (filtered seq2item).
-        exclude_history: take everything the user met strictly before the target out of the candidates.
+        exclude_history: take everything the user met strictly before the target out of the candidates, and do not ask
+            for a target met before: it would stand among fewer rivals than any other, and be one that was trained on.
 
     Returns:
         Cases; those without any query item (all past items disagree, or are the target) are dropped.
@@ -106,6 +107,9 @@ def seq2item_cases(
     clock = np.unique(history.time)
     positives = history.take(_past_order(history, user_hash, item_hash, min_positive, seed))
     user, target, time = _targets(history, targets, min_positive)
+    if exclude_history:
+        new = ~_met_before(history, user, target, time)
+        user, target, time = user[new], target[new], time[new]
     end = _count_before(positives, clock, user, time)
     askable = np.flatnonzero(end - positives.starts[user] >= min_history)
     draw = mix(seed, user_hash[user[askable]], item_hash[target[askable]])
@@ -146,6 +150,16 @@ def _targets(history: Log, targets: Log, min_positive: int) -> tuple[np.ndarray,
     user, target, time = user[first], target[first], time[first]
     order = np.lexsort((target, time, user))
     return user[order], target[order], time[order]
+
+
+def _met_before(history: Log, user: np.ndarray, target: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """[C] bool: the user met the item strictly earlier, positive about it or not."""
+    width = len(history.item_ids)
+    keys = history.user.astype(np.int64) * width + history.item
+    order = np.lexsort((history.time, keys))
+    met, first = np.unique(keys[order], return_index=True)
+    place = np.searchsorted(met, user * width + target).clip(max=max(len(met) - 1, 0))
+    return np.asarray((met[place] == user * width + target) & (history.time[order][first][place] < time))
 
 
 def _past_order(history: Log, user_hash: np.ndarray, item_hash: np.ndarray, min_positive: int, seed: int) -> np.ndarray:

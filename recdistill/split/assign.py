@@ -5,6 +5,8 @@ Shapes: n interactions, U users, I items. A part is an index into :data:`PARTS`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from recdistill.contracts import fold as layout
@@ -12,6 +14,21 @@ from recdistill.errors import UserError
 
 PARTS = (layout.TRAIN, layout.VALIDATION, layout.TEST, layout.VALIDATION_JUDGE, layout.TEST_JUDGE)
 _TRAIN, _VALIDATION, _TEST, _VALIDATION_JUDGE, _TEST_JUDGE = range(len(PARTS))
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a user-disjoint, item-cold fold keeps from training.
+
+    Attributes:
+        test_user, validation_user: [U] bool, disjoint.
+        test_item, validation_item: [I] bool, disjoint.
+    """
+
+    test_user: np.ndarray
+    test_item: np.ndarray
+    validation_user: np.ndarray
+    validation_item: np.ndarray
 
 
 def time_cuts(time: np.ndarray, *, validation: float, test: float) -> tuple[int, int]:
@@ -45,27 +62,17 @@ def groups(count: int, *, parts: int, rng: np.random.Generator) -> np.ndarray:
     return rng.permutation(np.arange(count) % parts)
 
 
-def by_fold(
-    user: np.ndarray,
-    item: np.ndarray,
-    *,
-    test_user: np.ndarray,
-    test_item: np.ndarray,
-    validation_user: np.ndarray,
-    validation_item: np.ndarray,
-) -> np.ndarray:
+def by_fold(user: np.ndarray, item: np.ndarray, held: HeldOut) -> np.ndarray:
     """[n] int8 part of each interaction in a user-disjoint, item-cold fold.
 
     Args:
         user, item: [n] row numbers.
-        test_user, validation_user: [U] bool, disjoint.
-        test_item, validation_item: [I] bool, disjoint.
     """
     part = np.full(len(user), _TRAIN, dtype=np.int8)
-    part[validation_item[item]] = _VALIDATION_JUDGE
-    part[validation_user[user]] = _VALIDATION
-    part[test_item[item]] = _TEST_JUDGE
-    part[test_user[user]] = _TEST
+    part[held.validation_item[item]] = _VALIDATION_JUDGE
+    part[held.validation_user[user]] = _VALIDATION
+    part[held.test_item[item]] = _TEST_JUDGE
+    part[held.test_user[user]] = _TEST
     return part
 
 

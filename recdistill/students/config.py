@@ -111,7 +111,9 @@ class StudentConfig(Settings):
     modality_dropout: float = Field(
         0.2, ge=0, lt=1, description="chance that a present modality is hidden in training; one always stays"
     )
-    dropout: float = Field(0.0, ge=0, lt=1, description="of the features, and within the fusion")
+    dropout: float = Field(
+        0.1, ge=0, lt=1, description="of the features, and within the fusion; makes two views of one modality differ"
+    )
     width: int = Field(128, ge=8, description="fusion: width of its tokens")
     depth: int = Field(2, ge=1, description="fusion: Transformer blocks")
     heads: int = Field(4, ge=1, description="fusion: attention heads")

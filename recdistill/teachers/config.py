@@ -123,7 +123,6 @@ class TeachersConfig(Settings):
     confidence_prior: float = Field(
         5.0, ge=0, description="confidence of a vector behind which n positives stand: n / (n + this)"
     )
-    validation_cases: int = Field(4_000, ge=1, description="most questions asked at a validation, drawn at random")
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

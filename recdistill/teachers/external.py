@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
 from recdistill.contracts.tables import EmbeddingTable
@@ -28,13 +29,20 @@ class External:
 
 
 def read_external(
-    path: Path, *, name: str, geometry: Literal["cosine", "dot"], catalogue: pd.Index, cold: pd.Index
+    path: Path,
+    *,
+    name: str,
+    geometry: Literal["cosine", "dot"],
+    catalogue: pd.Index,
+    cold: pd.Index,
+    confidence_prior: float,
 ) -> External:
     """Read and check a table against the catalogue.
 
     Args:
         catalogue: ids that there are.
         cold: ids that this fit must not know.
+        confidence_prior: a table with support and no confidence gets that of the trained teachers.
 
     Raises:
         UserError: the table breaks its contract (see :meth:`EmbeddingTable.read`), or no id of it is in the catalogue.
@@ -54,11 +62,19 @@ def read_external(
             f"{path}: teacher '{name}' knows only items that this fold holds out",
             remedy="export the vectors of items with interactions in the training window",
         )
+    support, confidence = (None if of is None else of[allowed] for of in (table.support, table.confidence))
+    if confidence is None and support is not None:
+        confidence = confidence_of(support, prior=confidence_prior)
     kept = EmbeddingTable(
         ids=table.ids[allowed],
         vectors=table.vectors[allowed],
-        support=None if table.support is None else table.support[allowed],
-        confidence=None if table.confidence is None else table.confidence[allowed],
+        support=support,
+        confidence=confidence,
         metadata={"kind": "external", "geometry": geometry, "dim": table.vectors.shape[1]},
     )
     return External(kept, int((~known).sum()), int((known & ~allowed).sum()))
+
+
+def confidence_of(support: np.ndarray, *, prior: float) -> np.ndarray:
+    """[n] float32 n / (n + prior), 0 where nothing stands behind a vector."""
+    return (support / np.maximum(support + prior, 1)).astype(np.float32)

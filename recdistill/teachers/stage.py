@@ -19,6 +19,7 @@ import numpy as np
 
 from recdistill.contracts.fold import FITS, Fit, Fold
 from recdistill.contracts.tables import EmbeddingTable, read_metadata, write_json
+from recdistill.retrieval.config import QuestionsConfig
 from recdistill.teachers.build import Teacher, build_id_teacher, build_sequence_teacher
 from recdistill.teachers.config import (
     ID_TEACHER,
@@ -27,7 +28,7 @@ from recdistill.teachers.config import (
     SequenceTeacherConfig,
     TeachersConfig,
 )
-from recdistill.teachers.external import External, read_external
+from recdistill.teachers.external import External, confidence_of, read_external
 from recdistill.teachers.positives import Positives
 from recdistill.teachers.sequence_teacher import SequenceTeacher
 from recdistill.teachers.validation import Questions, Score
@@ -41,10 +42,20 @@ _REPORTED = ("kind", "geometry", "dim", "steps", "judged_by", "scores")
 _DROPPED = ("unknown_ids", "withheld_cold_ids")
 
 
-def teach(config: TeachersConfig, *, fold: Fold, out: Path, seed: int, key: str, log: Callable[[str], LogFn]) -> None:
+def teach(
+    config: TeachersConfig,
+    questions: QuestionsConfig,
+    *,
+    fold: Fold,
+    out: Path,
+    seed: int,
+    key: str,
+    log: Callable[[str], LogFn],
+) -> None:
     """Write ``out/{selection,final}/<name>.parquet`` for every teacher, and ``out/teachers.json``.
 
     Args:
+        questions: those of the validation window stop the training.
         seed: of initial values, draws and dropout.
         key: fingerprint of settings and data; a table or checkpoint of another key is not used.
         log: gives each curve's log: ``<name>`` and ``<name>_final``.
@@ -54,7 +65,7 @@ def teach(config: TeachersConfig, *, fold: Fold, out: Path, seed: int, key: str,
         Diverged: a loss is not finite.
     """
     external = _read_externals(config, fold)  # first: a user's mistake shows before any training
-    run = _Run(config, fold, out=out, seed=seed, key=key, log=log)
+    run = _Run(config, questions, fold, out=out, seed=seed, key=key, log=log)
     report: dict[str, Any] = {}
     if config.id is not None:
         report[ID_TEACHER] = run.train(ID_TEACHER, config.id)
@@ -70,7 +81,12 @@ def _read_externals(config: TeachersConfig, fold: Fold) -> dict[str, dict[Fit, E
     return {
         table.name: {
             which: read_external(
-                table.path, name=table.name, geometry=table.geometry, catalogue=catalogue, cold=fold.cold(which)
+                table.path,
+                name=table.name,
+                geometry=table.geometry,
+                catalogue=catalogue,
+                cold=fold.cold(which),
+                confidence_prior=config.confidence_prior,
             )
             for which in FITS
         }
@@ -82,7 +98,15 @@ class _Run:
     """What the teachers of one fold share: data, questions, and where things go."""
 
     def __init__(
-        self, config: TeachersConfig, fold: Fold, *, out: Path, seed: int, key: str, log: Callable[[str], LogFn]
+        self,
+        config: TeachersConfig,
+        questions: QuestionsConfig,
+        fold: Fold,
+        *,
+        out: Path,
+        seed: int,
+        key: str,
+        log: Callable[[str], LogFn],
     ) -> None:
         self._config, self._out, self._seed, self._key, self._log = config, out, seed, key, log
         self._catalogue = fold.item_ids()
@@ -93,10 +117,8 @@ class _Run:
             for which in FITS
         }
         self._questions = Questions(
-            fold.history("selection"),
-            fold.targets("selection"),
-            min_behaviours=config.min_behaviours,
-            most=config.validation_cases,
+            questions,
+            fold,
             state_length=config.sequence.length if config.sequence is not None else 1,
             seed=_FOLD_SEED,
         )
@@ -179,7 +201,7 @@ class _Run:
             metadata["judged_by"] = judged_by
             metadata["curve"] = fitted.curve
         support = positives.support.numpy()
-        confidence = (support / np.maximum(support + self._config.confidence_prior, 1)).astype(np.float32)
+        confidence = confidence_of(support, prior=self._config.confidence_prior)
         return EmbeddingTable(positives.item_ids, teacher.vectors().numpy(), support, confidence, metadata)
 
     def _score(self, teacher: Teacher, positives: Positives, form: str, cosine: bool) -> Score:

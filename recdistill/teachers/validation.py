@@ -13,14 +13,14 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from recdistill.contracts.log import Log
+from recdistill.contracts.fold import Fold
 from recdistill.errors import UserError
-from recdistill.retrieval.cases import Cases, seq2item_cases
+from recdistill.retrieval.cases import Cases
+from recdistill.retrieval.config import QuestionsConfig
+from recdistill.retrieval.questions import fold_cases
 from recdistill.retrieval.ranks import case_ranks, target_ranks
 
 _CUT = 10
-# Users' states see the last events in order, tables the mean of some of the last hundred (METHOD 5).
-_DRAWN, _POOL = 10, 100
 
 
 @dataclass(frozen=True)
@@ -38,25 +38,24 @@ class Score:
 
 
 class Questions:
-    """Cases for one catalogue, the same for every teacher. Memory: 8·C·(L + excluded items a case)."""
+    """Cases of one fold, the same for every teacher. Memory: 8·C·(L + excluded items a case).
 
-    def __init__(
-        self, history: Log, targets: Log, *, min_behaviours: int, most: int, state_length: int, seed: int
-    ) -> None:
-        drawn = seq2item_cases(history, targets, length=_DRAWN, last=_POOL, min_positive=min_behaviours, seed=seed)
+    Users' states see their last items in order, tables the mean of some of them.
+    """
+
+    def __init__(self, config: QuestionsConfig, fold: Fold, *, state_length: int, seed: int) -> None:
+        """Draw them from the validation window; ``state_length`` items are what a sequence model sees."""
+        drawn = fold_cases(config, fold, "selection", seed=seed)
         if not len(drawn):
             raise UserError(
-                "the validation window asks nothing: no positive of it has an earlier positive of the same user",
-                remedy="widen split's validation window, or lower teachers.min_behaviours",
+                f"the validation window asks nothing: no positive of it has {config.min_history} earlier ones of the "
+                "same user",
+                remedy="lower evaluate.seq2item.min_history, or widen split's validation window",
             )
-        if len(drawn) > most:
-            drawn = drawn.take(np.sort(np.random.default_rng(seed).choice(len(drawn), most, replace=False)))
-        self.drawn = drawn
-        in_order = seq2item_cases(
-            history, targets, length=state_length, last=state_length, min_positive=min_behaviours, seed=seed
-        )
+        in_order = fold_cases(config, fold, "selection", seed=seed, length=state_length, last=state_length)
         same = pd.MultiIndex.from_arrays([in_order.user, in_order.target])
-        self.in_order = in_order.take(same.get_indexer(pd.MultiIndex.from_arrays([drawn.user, drawn.target])))
+        place = same.get_indexer(pd.MultiIndex.from_arrays([drawn.user, drawn.target]))
+        self.drawn, self.in_order = drawn.take(place >= 0), in_order.take(place[place >= 0])
 
     def __len__(self) -> int:
         return len(self.drawn)

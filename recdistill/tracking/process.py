@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -12,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from recdistill.contracts.journal import FOLDER
 from recdistill.errors import UserError
-from recdistill.tracking.journal import FOLDER
+from recdistill.tracking.values import redact
 
 LOCAL_DATABASE = "mlflow.db"
+_SQLITE = "sqlite:///"
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _POLL_SECONDS = 0.05
 _RESTART_SECONDS = 30.0
 _HTTP_SECONDS = 10
@@ -41,17 +45,32 @@ class Store:
         """``uri``, or MLFLOW_TRACKING_URI, or ``out/mlflow.db``.
 
         Raises:
-            UserError: the address is a folder, which MLflow 3 no longer writes to.
+            UserError: the address is a folder, which MLflow 3 no longer writes to; or the run folder's path cannot
+                stand in an address: MLflow takes ``?``, ``#`` and ``%`` for signs of it, and writes elsewhere.
         """
         uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or None
         if uri is None:
-            return cls(f"sqlite:///{(out / LOCAL_DATABASE).resolve()}", True, "local")
+            place = (out / LOCAL_DATABASE).resolve()
+            if signs := sorted(set(str(place)) & set("?#%")):
+                raise UserError(
+                    f"{out}: MLflow cannot keep its database in a folder whose path has {' or '.join(signs)}",
+                    remedy="give another --out, or set MLFLOW_TRACKING_URI to a tracking server",
+                )
+            return cls(f"{_SQLITE}{place}", True, "local")
         if ("://" not in uri and not uri.startswith("databricks")) or urlsplit(uri).scheme == "file":
             raise UserError(
                 f"the MLflow tracking address {uri!r} is a folder, and MLflow writes no folder stores any more",
                 remedy="unset MLFLOW_TRACKING_URI (the run folder then holds mlflow.db), or give http://… or sqlite:///….db",
             )
         return cls(uri, False, hashlib.sha256(uri.encode()).hexdigest()[:12])
+
+    @property
+    def page(self) -> str:
+        """What opens MLflow's page: a shell command for a database, else the server's address; no credentials."""
+        if urlsplit(self.uri).scheme.partition("+")[0] not in _DATABASES:
+            return redact(self.uri)
+        uri = f"{_SQLITE}{_shorter(Path(self.uri.removeprefix(_SQLITE)))}" if self.local else redact(self.uri)
+        return shlex.join([*_mlflow(), "ui", "--backend-store-uri", uri])
 
 
 class SenderProcess:
@@ -172,6 +191,17 @@ class SenderProcess:
         except (OSError, ValueError):
             return {}
         return state
+
+
+def _mlflow() -> list[str]:
+    """The MLflow of this very environment, which need not be activated."""
+    program = Path(sys.executable).with_name("mlflow")
+    return [_shorter(program)] if program.exists() else [_shorter(Path(sys.executable)), "-m", "mlflow"]
+
+
+def _shorter(path: Path) -> str:
+    """The path as it is or from the working folder, whichever is shorter; never a bare name, which PATH would seek."""
+    return min(str(path), os.path.join(os.path.relpath(path.parent), path.name), key=len)
 
 
 def _environment(uri: str) -> dict[str, str]:

@@ -19,7 +19,9 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel
 
-from recdistill.tracking.journal import FOLDER, Journal, JournalledRun, now, read_runs
+from recdistill.contracts.journal import FOLDER, JournalledRun, read_runs
+from recdistill.errors import UserError
+from recdistill.tracking.journal import Journal, now
 from recdistill.tracking.process import SenderProcess, Store
 from recdistill.tracking.values import cut, flatten, metric_key, redact
 
@@ -40,6 +42,11 @@ class RunLog:
     @property
     def name(self) -> str:
         return self._run.name
+
+    @property
+    def has_figures(self) -> bool:
+        """Whether anything was ever logged to it."""
+        return bool(self._run.curves)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Add points to curves (a ``LogFn``).
@@ -132,7 +139,7 @@ class Tracker:
         uri: MLflow tracking address; None takes MLFLOW_TRACKING_URI, else the default store.
 
     Raises:
-        UserError: the address is a folder store.
+        UserError: the address is a folder store, or the default store's is one that MLflow misreads.
     """
 
     def __init__(self, out: Path, *, experiment: str, uri: str | None = None) -> None:
@@ -228,10 +235,8 @@ class Tracker:
 
     @property
     def page(self) -> str:
-        """What opens MLflow's page: a command for the default store, else the server's address."""
-        if self._store.uri.startswith("http"):
-            return redact(self._store.uri)
-        return f"mlflow ui --backend-store-uri '{redact(self._store.uri)}'"
+        """What opens MLflow's page: a shell command for a database, else the server's address."""
+        return self._store.page
 
     def _name_of(self, uid: str | None) -> str | None:
         return next((run.name for run in self._runs.values() if run.uid == uid), None)
@@ -271,11 +276,28 @@ class Tracker:
         self.close(status=_status(kind))
 
 
+def page(out: Path, *, uri: str | None = None) -> str:
+    """What opens MLflow's page of a run folder (:attr:`Tracker.page`).
+
+    Raises:
+        UserError: the address is a folder store.
+    """
+    return Store.choose(out, uri).page
+
+
 def sync(out: Path, *, uri: str | None = None, timeout: float = 60.0) -> bool:
     """Send what the journals of a run folder hold and its store has not; whether all was sent in time.
 
     With another ``uri`` than before this copies the whole run there.
+
+    Raises:
+        UserError: there is no such run folder.
     """
+    if not any((out / FOLDER).glob("journal-*.jsonl")):
+        raise UserError(
+            f"{out}: no run folder, it has no {FOLDER}/journal-*.jsonl",
+            remedy="give the folder that `recdistill run … --out DIR` wrote",
+        )
     sender = SenderProcess(out.resolve(), Store.choose(out, uri), journal=None)
     try:
         return sender.flush(timeout)

@@ -69,6 +69,36 @@ def test_a_bad_embedding_table_is_refused(tmp_path, columns, message):
         EmbeddingTable.read(tmp_path / "t.parquet")
 
 
+@pytest.mark.parametrize(
+    ("column", "values", "message"),
+    [
+        ("confidence", [0.5, None, 1.0], r"'confidence' has nulls or .* from 0 to 1 in 1 of 3 rows.*\['b'\]"),
+        ("confidence", [0.5, float("nan"), float("inf")], r"in 2 of 3 rows, first item ids \['b', 'c'\]"),
+        ("confidence", [-0.1, 0.5, 1.5], r"in 2 of 3 rows, first item ids \['a', 'c'\]"),
+        ("confidence", [None, None, None], "in 3 of 3 rows"),
+        ("confidence", ["high", "low", "low"], "'confidence' is string, not a number"),
+        ("support", [3, None, 4], r"'support' has nulls or .* whole number, 0 or more in 1 of 3 rows.*\['b'\]"),
+        ("support", [3, -1, 4], r"in 1 of 3 rows, first item ids \['b'\]"),
+        ("support", [3.0, 2.5, 4.0], r"in 1 of 3 rows, first item ids \['b'\]"),
+    ],
+)
+def test_support_and_confidence_out_of_their_range_are_refused(tmp_path, column, values, message):
+    columns = {"item_id": ["a", "b", "c"], "embedding": [[1.0], [2.0], [3.0]], column: values}
+    write_table(pa.table(columns), tmp_path / "t.parquet")
+    with pytest.raises(UserError, match=rf"t\.parquet: .*{message}") as caught:
+        EmbeddingTable.read(tmp_path / "t.parquet")
+    assert caught.value.remedy
+
+
+def test_support_and_confidence_of_any_number_type_are_read(tmp_path):
+    columns = {"item_id": ["a", "b"], "embedding": [[1.0], [2.0]], "support": [3.0, 0.0], "confidence": [0, 1]}
+    write_table(pa.table(columns), tmp_path / "t.parquet")
+    table = EmbeddingTable.read(tmp_path / "t.parquet")
+    assert table.support is not None and table.support.dtype == np.int64 and table.support.tolist() == [3, 0]
+    assert table.confidence is not None and table.confidence.dtype == np.float32
+    assert table.confidence.tolist() == [0, 1]
+
+
 def test_fixed_size_lists_with_a_missing_row_are_refused(tmp_path):
     column = pa.array([[1.0, 2.0], None], pa.list_(pa.float32(), 2))
     write_table(pa.table({"item_id": ["a", "b"], "embedding": column}), tmp_path / "t.parquet")

@@ -12,7 +12,7 @@ from planted_fold import Planted, plant
 
 from recdistill.contracts.log import Log
 from recdistill.contracts.tables import EmbeddingTable
-from recdistill.evaluation.baselines.ease import Ease, ease_weights, ease_weights_of_gram
+from recdistill.evaluation.baselines.ease import Ease
 from recdistill.evaluation.baselines.material import Material, centred
 from recdistill.evaluation.baselines.regression import KernelRidge, Ridge
 from recdistill.evaluation.baselines.simple import RawContent, popularity
@@ -22,6 +22,7 @@ from recdistill.evaluation.benchmarks.users import seq2item
 from recdistill.evaluation.config import BaselinesConfig, EaseConfig, Seq2ItemConfig
 from recdistill.evaluation.metrics import recall_at_k
 from recdistill.evaluation.questions import Questions
+from recdistill.retrieval.ease import ease_weights, ease_weights_of_gram
 
 
 def material(

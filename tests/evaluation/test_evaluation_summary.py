@@ -119,6 +119,44 @@ def test_figures_of_the_whole_and_json(tmp_path: object) -> None:
     json.dumps(figures, allow_nan=False)
 
 
+def _whole_figures(metric: str, given: dict[tuple[int, str], tuple[float, float, float]]) -> list[Records]:
+    """Records of one figure of the whole: (seed, fold) → value, low, high."""
+    parts = []
+    for (seed, fold), (value, low, high) in given.items():
+        records = Records(seed, fold)
+        records.whole("student", "ranker", "all", metric, value, interval=(low, high))
+        parts.append(records)
+    return parts
+
+
+def test_intervals_of_whole_figures_shrink_with_the_folds_and_not_with_the_seeds(tmp_path: object) -> None:
+    """By hand: fold a .7 − .1 + .25, fold b .4 − .2 + .2, each the mean of two seeds."""
+    given = {
+        (0, "a"): (0.6, 0.5, 0.9),
+        (1, "a"): (0.8, 0.7, 1.0),
+        (0, "b"): (0.3, 0.1, 0.4),
+        (1, "b"): (0.5, 0.3, 0.8),
+    }
+    row = summarise(frame(_whole_figures("auc_delta", given), tmp_path)).iloc[0]
+    assert row["value"] == pytest.approx(0.55)
+    assert row["low"] == pytest.approx(0.55 - np.sqrt(0.1**2 + 0.2**2) / 2)
+    assert row["high"] == pytest.approx(0.55 + np.sqrt(0.25**2 + 0.2**2) / 2)
+    one = summarise(frame(_whole_figures("auc", {key: given[key] for key in given if key[1] == "a"}), tmp_path)).iloc[0]
+    assert (one["value"], one["low"], one["high"]) == pytest.approx((0.7, 0.6, 0.95))
+    # The surrogate's fit is judged on the whole log in every fold: more folds know no more.
+    same = summarise(frame(_whole_figures("lt7_r2", given), tmp_path)).iloc[0]
+    assert (same["low"], same["high"]) == pytest.approx((0.4, 0.775))
+
+
+def test_a_fold_without_an_interval_leaves_the_mean_without_one(tmp_path: object) -> None:
+    parts = _whole_figures("auc", {(0, "a"): (0.6, 0.5, 0.9)})
+    parts.append(Records(0, "b"))
+    parts[-1].whole("student", "ranker", "all", "auc", 0.5)
+    row = summarise(frame(parts, tmp_path)).iloc[0]
+    assert row["value"] == pytest.approx(0.55)
+    assert np.isnan(row[["low", "high"]].astype(float)).all()
+
+
 def test_nothing_to_summarise(tmp_path: object) -> None:
     empty = frame([Records(0, "time")], tmp_path)
     assert len(summarise(empty)) == 0

@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from recdistill.ingest.convert import lists_of, to_ids, to_lists, to_numbers, to_text, to_times, unify_ids
+from recdistill.ingest.convert import (
+    lists_of,
+    not_text,
+    plain,
+    to_ids,
+    to_lists,
+    to_numbers,
+    to_text,
+    to_times,
+    unify_ids,
+)
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(-(2**63), 2**63 - 1))))
@@ -32,7 +42,7 @@ def test_texts_that_are_not_exactly_an_integer_stay_texts(text: str) -> None:
 
 def test_floats_of_integers_are_integers() -> None:
     assert to_ids(pa.array([1.0, None, 3.0]))[0].to_pylist() == [1, None, 3]
-    assert to_text(pa.array([1.0, 2.5])).to_pylist() == ["1", "2.5"]
+    assert to_text(pa.array([1.0, 2.5]))[0].to_pylist() == ["1", "2.5"]
     assert to_ids(pa.array(["a", "b", "a"]).dictionary_encode())[0].to_pylist() == ["a", "b", "a"]
     assert to_ids(pa.array([2**64 - 1], pa.uint64()))[0].to_pylist() == [str(2**64 - 1)]
 
@@ -100,11 +110,11 @@ def test_origin_shifts_times(seconds: int, origin: int) -> None:
 
 
 def test_lists() -> None:
-    assert to_lists(pa.array(["a| b ||a", None, "", "c"]), separator="|").to_pylist() == [["a", "b"], [], [], ["c"]]
-    assert to_lists(pa.array(["a|b"])).to_pylist() == [["a|b"]]
-    assert to_lists(pa.array([["x", None, "x", " y"], None, []])).to_pylist() == [["x", "y"], [], []]
-    assert to_lists(pa.array([["x"], ["y", "z"]]).slice(1)).to_pylist() == [["y", "z"]]
-    assert to_lists(pa.array([[1, 2], [2]], pa.large_list(pa.int64()))).to_pylist() == [["1", "2"], ["2"]]
+    assert to_lists(pa.array(["a| b ||a", None, "", "c"]), separator="|")[0].to_pylist() == [["a", "b"], [], [], ["c"]]
+    assert to_lists(pa.array(["a|b"]))[0].to_pylist() == [["a|b"]]
+    assert to_lists(pa.array([["x", None, "x", " y"], None, []]))[0].to_pylist() == [["x", "y"], [], []]
+    assert to_lists(pa.array([["x"], ["y", "z"]]).slice(1))[0].to_pylist() == [["y", "z"]]
+    assert to_lists(pa.array([[1, 2], [2]], pa.large_list(pa.int64())))[0].to_pylist() == [["1", "2"], ["2"]]
 
 
 @given(st.lists(st.lists(st.sampled_from(["a", "b", " ", "", "c "]), max_size=4), max_size=6))
@@ -113,3 +123,54 @@ def test_lists_of_equals_the_plain_loop(lists: list[list[str]]) -> None:
     flat = pa.array([t for texts in lists for t in texts], pa.string())
     parents = np.repeat(np.arange(len(lists)), [len(texts) for texts in lists]).astype(np.int64)
     assert lists_of(flat, parents, count=len(lists)).to_pylist() == expected
+
+
+def test_what_has_no_text_is_a_fault() -> None:
+    assert to_text(pa.array([b"a", None, b"\xff"]))[1].tolist() == [False, False, True]
+    assert to_text(pa.array([b"a", None, b"\xff"]))[0].to_pylist() == ["a", None, None]
+    for column in (pa.array([["a"], None]), pa.array([{"a": 1}, None]), pa.array([bytes([255] * 16), None], pa.uuid())):
+        for texts, broken in (to_text(column), to_ids(column), to_times(column, unit="iso")):
+            assert broken.tolist() == [True, False] and texts.null_count == 2
+    lists, broken = to_lists(pa.array([[{"a": 1}], [], None]))
+    assert broken.tolist() == [True, False, False] and lists.to_pylist() == [[], [], []]
+    assert not_text(pa.struct([("a", pa.int64())]))[0] == "wrong type: struct<a: int64> instead of text"
+
+
+@pytest.mark.parametrize("kind", [pa.list_view(pa.string()), pa.large_list_view(pa.string_view())])
+def test_views_are_as_good_as_what_they_view(kind: pa.DataType) -> None:
+    values = [["x"], None, [], ["y", "z"]]
+    for start in (0, 1):
+        column = pa.array(values, kind).slice(start)
+        assert plain(column).to_pylist() == values[start:]
+        assert to_lists(column)[0].to_pylist() == [v or [] for v in values[start:]]
+    assert to_ids(pa.array(["1", None], pa.string_view()))[0].to_pylist() == [1, None]
+    nested = pa.array([{"a": b"x"}, None], pa.struct([("a", pa.binary_view())]))
+    assert plain(nested).type == pa.struct([("a", pa.binary())]) and plain(nested).to_pylist() == [{"a": b"x"}, None]
+
+
+def test_nan_is_no_id_and_no_text() -> None:
+    ids, broken = to_ids(pa.array([10.0, 11.0, float("nan")]))
+    assert ids.type == pa.int64() and ids.to_pylist() == [10, 11, None] and not broken.any()
+    assert to_text(pa.array([2.5, float("nan")]))[0].to_pylist() == ["2.5", None]
+    assert to_text(pa.array(np.array([1, 2.5], np.float16)))[0].to_pylist() == ["1", "2.5"]
+
+
+def test_an_id_is_written_alike_whatever_its_neighbours() -> None:
+    assert to_text(pa.array([1e16, 2.5]))[0].to_pylist() == ["10000000000000000", "2.5"]
+
+
+@pytest.mark.parametrize("digits", ["1234567", "123456789", "123456999999999"])
+def test_times_finer_than_microseconds_are_cut(digits: str) -> None:
+    cut = TIME.replace(microsecond=123456)
+    for texts in ([f"2019-11-15T08:55:22.{digits}Z"] * 2, [f"2019-11-15 08:55:22.{digits}", "2019-11-15T08:55:22Z"]):
+        times, broken = to_times(pa.array(texts), unit="iso")
+        assert times[0].as_py() == cut and not broken.any()
+
+
+def test_parts_without_ids_do_not_change_the_type() -> None:
+    nothing = [pa.array([], pa.string()), pa.array([None], pa.string())]
+    for kind in ("auto", "int64"):
+        parts, holds = unify_ids([pa.array([1]), *nothing], kind=kind)  # type: ignore[arg-type]
+        assert holds and {part.type for part in parts} == {pa.int64()} and len(parts[2]) == 1
+    assert unify_ids([pa.array([None], pa.int64()), pa.array(["a"])])[0][1].to_pylist() == ["a"]
+    assert unify_ids(nothing)[0][0].type == pa.string() and unify_ids(nothing, kind="int64")[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ingest_helpers import ITEMS, LOG, generic, run, violations, write
+from pydantic import ValidationError
 
 from recdistill.contracts.validate import violations_of
 
@@ -112,3 +114,66 @@ def test_what_cannot_be_meant(root: Path, tmp_path: Path, images: dict[str, Any]
     pack(root / "a.parquet", [1], [b"x"])
     (found,) = violations(generic(root, images=images), tmp_path / "out")
     assert found.rule.startswith(rule) and found.remedy
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary_view()])
+def test_structs_of_bytes_and_path(root: Path, tmp_path: Path, kind: pa.DataType) -> None:
+    struct = pa.struct([("bytes", kind), ("path", pa.string())])
+    values = [{"bytes": b"one", "path": "a.jpg"}, {"bytes": None, "path": "b.jpg"}, None]
+    pq.write_table(pa.table({"id": [1, 2, 3], "image": pa.array(values, struct)}), root / "a.parquet")
+    config = generic(root, images={"path": "a.parquet", "key": "id", "bytes": "image"})
+    tables = run(config, tmp_path / "out")
+    assert [(row["bytes"], row["path"]) for row in tables["media"]] == [(b"one", None)]
+    assert [len(row["images"]) for row in tables["items"]] == [1, 0, 0]
+    assert report(tmp_path / "out")["read"]["images"]["rows_without_bytes"] == 2
+
+
+def test_structs_without_bytes_and_keys_without_text(root: Path, tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": [1], "image": pa.array([{"path": "a.jpg"}])}), root / "a.parquet")
+    pq.write_table(pa.table({"id": pa.array([[1]]), "image": pa.array([b"x"])}), root / "b.parquet")
+    for name, rule in (("a", "wrong type: struct<path: string>"), ("b", "wrong type: list<element: int64>")):
+        images = {"path": f"{name}.parquet", "key": "id", "bytes": "image"}
+        found = violations(generic(root, images=images), tmp_path / name)
+        assert any(v.rule.startswith(rule) for v in found)
+
+
+def test_packed_parquet_with_pictures(root: Path, tmp_path: Path) -> None:
+    pack(root / "a.parquet", [1, 3], [b"one", b"three"])
+    (root / "a.parquet.gz").write_bytes(gzip.compress((root / "a.parquet").read_bytes()))
+    tables = [
+        run(generic(root, images={"path": name, "key": "id", "bytes": "jpeg"}), tmp_path / name)
+        for name in ("a.parquet", "a.parquet.gz")
+    ]
+    assert tables[0] == tables[1] and len(tables[0]["media"]) == 2
+
+
+@pytest.mark.parametrize("by", ["key", "column"])
+def test_files_may_be_shared_by_items(root: Path, tmp_path: Path, by: str) -> None:
+    write(root, "items.csv", (root / "items.csv").read_text().replace("k2,gone.jpg", "k1,a.jpg"))
+    for name in ("k1.jpg", "a.jpg", "b.jpg"):
+        write(root / "pictures", name, b"x")
+    images = {"item_key": "cover"} if by == "key" else {"item_column": "poster", "separator": "|"}
+    tables = run(generic(root, images={"folder": "pictures", **images}), tmp_path / "out")
+    pictures = [row["images"] for row in tables["items"]]
+    assert pictures[0] and pictures[1] == pictures[0][:1] and pictures[2] == []
+
+
+@pytest.mark.parametrize("column", ["item_key", "item_column"])
+def test_a_column_of_the_items_file_needs_one(root: Path, column: str) -> None:
+    with pytest.raises(ValidationError, match="images: 'cover' is to be a column of the items file"):
+        generic(root, items=False, images={"folder": "pictures", column: "cover"})
+
+
+def test_keys_that_are_lists(root: Path, tmp_path: Path) -> None:
+    lists = {"title": ["t"] * 2, "genres": ["a"] * 2, "year": [1.0] * 2, "poster": pa.array([["a.jpg", "b.jpg"], []])}
+    pq.write_table(pa.table({"id": [1, 2], **lists}), root / "one.parquet")
+    pq.write_table(
+        pa.table({"id": [3], **{k: v[1:] for k, v in lists.items()}, "poster": ["b.jpg"]}), root / "two.parquet"
+    )
+    for name in ("a.jpg", "b.jpg"):
+        write(root / "pictures", name, b"x")
+    items = {"paths": ["one.parquet", "two.parquet"], "path": None}
+    tables = run(generic(root, items=items, images={"folder": "pictures", "item_column": "poster"}), tmp_path / "out")
+    assert [len(row["images"]) for row in tables["items"]] == [2, 0, 1]
+    found = violations(generic(root, items=items, images={"folder": "pictures", "item_key": "poster"}), tmp_path / "no")
+    assert [(v.file, v.column) for v in found if v.rule.startswith("wrong type")] == [("one.parquet", "poster")]

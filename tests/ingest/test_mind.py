@@ -114,3 +114,18 @@ def test_duplicate_news(root: Path, tmp_path: Path) -> None:
 def test_missing_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"neither behaviors\.tsv nor behaviors\.tsv\.gz"):
         ingest(config(tmp_path), out=tmp_path / "out")
+
+
+def test_doubled_quotes_in_a_title_are_no_quoting(root: Path, tmp_path: Path) -> None:
+    write(root, "news.tsv", NEWS.replace('"Saturday" Night', 'Say ""hi""'))
+    titles = {row["item_id"]: row["text_title"] for row in run(config(root), tmp_path / "out")["items"]}
+    assert (titles["N1"], titles["N3"]) == ('Say ""hi"" golf', '"Unbalanced title')
+
+
+def test_rows_swallowed_by_a_quote_are_told(root: Path, tmp_path: Path) -> None:
+    quoted = 'N0\tnews\tx\t"A ""b"""\t\t\t[]\t[]\n'
+    padding = "".join(f"P{n}\tnews\tx\t{'t' * 1000}\t\t\t[]\t[]\n" for n in range(1100))  # more than is sniffed
+    rows = "".join(f"N{n}\tnews\tx\t{title}\t\t\t[]\t[]\n" for n, title in ((1, '"One'), (2, "Two"), (3, '"Three')))
+    write(root, "news.tsv", quoted + padding + rows)
+    found = violations(config(root), tmp_path / "out")
+    assert any("swallowed rows" in v.rule and v.file == "news.tsv" for v in found)

@@ -93,3 +93,12 @@ def test_what_is_not_movielens(tmp_path: Path) -> None:
         ingest(config(tmp_path / "raw"), out=tmp_path / "out")
     with pytest.raises(UserError, match="no MovieLens set"):
         input_fingerprint(config(tmp_path / "nowhere"))
+
+
+def test_ml_10m_is_utf8_in_the_layout_of_ml_1m(tmp_path: Path) -> None:
+    ml_1m(tmp_path / "raw")
+    path = tmp_path / "raw" / "movies.dat"
+    path.write_bytes(path.read_bytes().decode("latin-1").encode())
+    write(tmp_path / "raw", "tags.dat", "1::10::déjà vu::1\n".encode("latin-1"))  # each file is judged by itself
+    (first, *_) = run(config(tmp_path / "raw"), tmp_path / "out")["items"]
+    assert first["text_title"] == "Café, The" and first["labels_tags"] == ["déjà vu"]

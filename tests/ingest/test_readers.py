@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ingest_helpers import ITEMS, LOG, generic, violations, write
+from ingest_helpers import ITEMS, LOG, generic, run, violations, write
 
 from recdistill.contracts.violations import Violations
+from recdistill.ingest import ingest
 from recdistill.ingest.config import TableFile
 from recdistill.ingest.readers import Source, blocks, read_whole, sources
 
@@ -225,3 +227,137 @@ def test_parquet_that_is_broken_within(root: Path, tmp_path: Path) -> None:
     images = {"path": "items.parquet", "key": "id", "bytes": "title"}
     faults = violations(generic(root, images=images), tmp_path / "media")
     assert [v.file for v in faults] == ["items.parquet"]
+
+
+def columns_of(kind: str) -> dict[str, pa.Array]:
+    return {
+        "list": pa.array([["a"], ["b"], ["c"]]),
+        "struct": pa.array([{"a": 1}] * 3),
+        "list of structs": pa.array([[{"a": 1}]] * 3),
+        "uuid": pa.array([bytes([200 + n] * 16) for n in range(3)], pa.binary(16)),
+        "bytes": pa.array([b"\xff\xfe", b"\xff\xd8", b"\xff"]),
+    }[kind]
+
+
+@pytest.mark.parametrize("kind", ["list", "struct", "list of structs", "uuid", "bytes"])
+@pytest.mark.parametrize("role", ["id", "title", "genres"])
+def test_columns_of_the_wrong_type_are_told(root: Path, tmp_path: Path, role: str, kind: str) -> None:
+    columns = {"id": pa.array([1, 2, 3]), "title": pa.array(["a"] * 3), "genres": pa.array(["x"] * 3)}
+    table = pa.table(columns | {"year": pa.array([1.0] * 3), role: columns_of(kind)})
+    pq.write_table(table, root / "items.parquet")
+    config = generic(root, items={"path": "items.parquet"}, unknown_items="add")
+    if (role, kind) == ("genres", "list"):
+        ingest(config, out=tmp_path / "out")
+        return
+    (found,) = [v for v in violations(config, tmp_path / "out") if v.rule.startswith("wrong type")]
+    assert (found.file, found.column, found.rows) == ("items.parquet", role, (1, 2, 3)) and found.remedy
+    assert found.rule.split("<")[0].endswith(str(table.schema.field(role).type).split("<")[0]) or "UTF-8" in found.rule
+
+
+@pytest.mark.parametrize("role", ["user", "item", "session", "kind"])
+def test_log_columns_of_the_wrong_type_are_told(root: Path, tmp_path: Path, role: str) -> None:
+    log = pd.read_csv(root / "log.csv").assign(session="s", kind="k")
+    table = pa.Table.from_pandas(log).drop_columns(role).append_column(role, pa.array([{"a": 1}] * len(log)))
+    pq.write_table(table, root / "log.parquet")
+    columns = {"user": "user", "item": "item", "timestamp": "time", "session": "session"}
+    more = {"path": "log.parquet", "columns": columns, "behaviour_column": "kind"}
+    (found,) = violations(generic(root, log=more), tmp_path / "out")
+    assert (found.file, found.column, found.rows) == ("log.parquet", role, (1, 2, 3, 4))
+    assert found.rule == "wrong type: struct<a: int64> instead of text"
+
+
+def test_views_are_read(root: Path, tmp_path: Path) -> None:
+    tables = []
+    for text, many in ((pa.string(), pa.list_), (pa.string_view(), pa.list_view)):
+        ids, titles = pa.array(["1", "2", "3", None], text), pa.array(["a", "b", "c", "d"], text)
+        genres = pa.array([["x"], None, ["y", "z"], []], many(text))
+        table = pa.table({"id": ids, "title": titles, "genres": genres, "year": pa.array([1.0] * 4)})
+        pq.write_table(table, root / "items.parquet")
+        tables.append(run(generic(root, items={"path": "items.parquet"}), tmp_path / "out"))
+    assert tables[0] == tables[1] and [row["tags_genres"] for row in tables[1]["items"]] == [["x"], [], ["y", "z"]]
+
+
+def test_a_column_name_given_twice(root: Path, tmp_path: Path) -> None:
+    columns = [pa.array([1]), pa.array(["a"]), pa.array(["b"]), pa.array(["x"]), pa.array([1.0])]
+    pq.write_table(pa.table(columns, names=["id", "title", "title", "genres", "year"]), root / "items.parquet")
+    write(root, "log.csv", LOG.replace("user,item,rating", "user,item,item"))
+    found = violations(generic(root, items={"path": "items.parquet"}), tmp_path / "out")
+    twice = {(v.file, v.column) for v in found if v.rule == "2 columns of this name"}
+    assert twice == {("items.parquet", "title"), ("log.csv", "item")}
+
+
+def test_an_empty_part_does_not_turn_ids_into_texts(root: Path, tmp_path: Path) -> None:
+    write(root, "parts/a.csv", LOG.replace("u", "").replace("ser", "user"))
+    write(root, "parts/b.csv", "user,item,rating,time\n")
+    rows = run(generic(root, log={"path": "parts"}, user_ids="int64"), tmp_path / "out")["interactions"]
+    assert {type(row[name]) for row in rows for name in ("user_id", "item_id")} == {int}
+
+
+def test_nan_ids_are_null(root: Path, tmp_path: Path) -> None:
+    log = pa.Table.from_pandas(pd.read_csv(root / "log.csv"))
+    log = log.set_column(1, "item", pa.array([1.0, float("nan"), 1.0, 3.0]))
+    pq.write_table(log, root / "log.parquet")
+    (found,) = violations(generic(root, log={"path": "log.parquet"}), tmp_path / "out")
+    assert (found.column, found.rule, found.rows) == ("item", "null", (2,))
+    items = pa.table({"id": [1.0, 2.0, 3.0, float("nan")], "title": ["a"] * 4, "genres": ["x"] * 4, "year": [1.0] * 4})
+    pq.write_table(items, root / "items.parquet")
+    tables = run(generic(root, items={"path": "items.parquet"}), tmp_path / "items")
+    assert [row["item_id"] for row in tables["items"]] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("rows", "bad"),
+    [
+        ('1,"One,a,1\n2,Two,b,2\n3,"Three,c,3\n', 1),  # the next opening quote ends it
+        ('1,One,a,1\n2,"Two,b,2\n3,Three",c,3\n', 2),
+        ('1,One,a,"1\r\n\r\n2,Two,b,2\r\n3,Three,c,"3\r\n', 1),  # a column that is not read
+        ('1,One,a,"1\n2,Two,b,2\n3,Three,c,3\n', 1),  # never ends
+    ],
+)
+@pytest.mark.parametrize("delimiter", [",", "\t", "::"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_rows_swallowed_by_a_quote_are_told(
+    root: Path, tmp_path: Path, rows: str, bad: int, delimiter: str, encoding: str
+) -> None:
+    text = ("id,title,genres,more\n" + rows).replace(",", delimiter)
+    write(root, "items.csv", text.encode(encoding))
+    form = {"delimiter": delimiter, "quote": '"', "encoding": encoding, "numbers": {}}
+    (found,) = violations(generic(root, items=form, unknown_items="add"), tmp_path / "out")
+    assert "swallowed rows" in found.rule and found.rows == (bad,) and "quote: null" in found.remedy
+    tables = run(generic(root, items={**form, "quote": None}), tmp_path / "plain")
+    assert [row["item_id"] for row in tables["items"]] == [1, 2, 3]
+    ingest(generic(root, items={**form, "multiline": True}, unknown_items="add"), out=tmp_path / "believed")
+
+
+def test_prose_of_several_lines_is_no_swallowed_row(root: Path, tmp_path: Path) -> None:
+    write(root, "items.csv", 'id,title,genres,year\n1,"One,\n\ntwo, three\nfour",a,1999\n\n2,"A\nB",b,\n3,,,2001\n')
+    tables = run(generic(root), tmp_path / "out")
+    assert [row["text_title"] for row in tables["items"]] == ["One,\n\ntwo, three\nfour", "A\nB", None]
+
+
+def test_quotes_mean_nothing_between_tabs(root: Path, tmp_path: Path) -> None:
+    write(root, "items.tsv", 'id\ttitle\tgenres\tyear\n1\t"One\ta\t1\n2\tTwo\tb\t2\n3\tThree"\tc\t3\n')
+    tables = run(generic(root, items={"path": "items.tsv"}), tmp_path / "out")
+    assert [row["text_title"] for row in tables["items"]] == ['"One', "Two", 'Three"']
+    write(root, "items.tsv", '"id"\t"title"\t"genres"\t"year"\n"1"\t"One"\t"a"\t"1"\n')
+    found = violations(generic(root, items={"path": "items.tsv"}), tmp_path / "quoted")
+    assert {v.rule for v in found} == {"missing column"} and all("quote: '\"'" in v.remedy for v in found)
+
+
+@pytest.mark.parametrize("name", ["log.parquet.gz", "log.PARQUET", "log.csv.GZ", "log.TSV.Gz"])
+def test_endings_of_any_case_and_packed_parquet(root: Path, tmp_path: Path, name: str) -> None:
+    plain = run(generic(root), tmp_path / "plain")
+    data = LOG.replace(",", "\t" if "TSV" in name else ",").encode()
+    if "parquet" in name.lower():
+        pd.read_csv(root / "log.csv").to_parquet(root / "log.parquet")
+        data = (root / "log.parquet").read_bytes()
+    (root / name).write_bytes(gzip.compress(data) if name.lower().endswith("gz") else data)
+    assert run(generic(root, log={"path": name}), tmp_path / "out") == plain
+
+
+def test_packed_parquet_that_is_cut_short(root: Path, tmp_path: Path) -> None:
+    pd.read_csv(root / "log.csv").to_parquet(root / "log.parquet")
+    packed = gzip.compress((root / "log.parquet").read_bytes())
+    (root / "log.parquet.gz").write_bytes(packed[: len(packed) // 2])
+    (found,) = violations(generic(root, log={"path": "log.parquet.gz"}), tmp_path / "out")
+    assert found.file == "log.parquet.gz" and found.rule.startswith("not a readable Parquet file")

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from ingest_helpers import ITEMS, LOG, generic, run, write
+from pydantic import ValidationError
 
 from recdistill import resources
 from recdistill.contracts.validate import ContractViolations
@@ -126,3 +127,10 @@ def test_the_report_is_readable(root: Path, tmp_path: Path) -> None:
 def test_packaged_folders() -> None:
     assert (resources.data_contracts() / "interactions.yaml").is_file()
     assert resources.experiments().is_dir()
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_settings_are_finite(root: Path, value: float) -> None:
+    for more in ({"log": {"merge_within_seconds": value}}, {"future_tolerance_hours": value}):
+        with pytest.raises(ValidationError, match=r"finite number|less than or equal"):
+            generic(root, **more)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -104,7 +105,22 @@ def test_collaborative_single_peak_stays_in_the_clusters_that_carry_the_user():
 
 
 def test_collaborative_multi_peak_draws_in_proportion_to_the_users_clusters():
-    # Nine of ten interactions lie in cluster 0, but only one of them is positive; cluster 1's one is, too.
+    # Nine of ten positives lie in cluster 0, and one in cluster 1; an item is then drawn evenly.
+    events = [(0, i, i, LIKE) for i in range(10)] + [(0, 10, 20, LIKE)]
+    log = make_log(events, items=11)
+    known = Knowledge(knowledge(11).content, np.array([0] * 9 + [1, 0]))
+    drawn = Counter(
+        pairs_of(log, known, seed=seed, perspectives=("collaborative_multi_peak",), length=1, targets_per_user=1)[
+            0
+        ].query_item_ids[0][0]
+        for seed in range(400)
+    )
+    assert drawn["i9"] / 400 == pytest.approx(0.1, abs=0.05)
+    assert drawn["i0"] / 400 == pytest.approx(0.1, abs=0.05)
+
+
+def test_what_a_user_passed_over_is_no_part_of_their_shares():
+    # Eight items of cluster 0 were shown and not clicked; of the two positives one lies in each cluster.
     events = [(0, i, i, 0) for i in range(8)] + [(0, 8, 8, LIKE), (0, 9, 9, LIKE), (0, 10, 20, LIKE)]
     log = make_log(events, items=11)
     known = Knowledge(knowledge(11).content, np.array([0] * 9 + [1, 0]))
@@ -114,7 +130,32 @@ def test_collaborative_multi_peak_draws_in_proportion_to_the_users_clusters():
         ].query_item_ids[0][0]
         for seed in range(400)
     )
-    assert drawn["i8"] / 400 == pytest.approx(0.9, abs=0.05)
+    assert drawn["i8"] / 400 == pytest.approx(0.5, abs=0.08)
+    single, _ = pairs_of(
+        log, known, perspectives=("collaborative_single_peak",), single_peak_behaviours=1, targets_per_user=1
+    )
+    assert single.query_item_ids.map(list).tolist() == [["i8", "i9"]]  # cluster 0 alone does not carry the user
+
+
+def test_what_a_user_passed_over_does_not_use_up_the_history():
+    events = [(0, 0, 0, LIKE), (0, 1, 1, LIKE), *((0, 2 + i, 2 + i, 0) for i in range(8)), (0, 10, 20, LIKE)]
+    pairs, _ = pairs_of(
+        make_log(events, items=11), knowledge(11), perspectives=("content_multi_peak",), history=2, targets_per_user=1
+    )
+    assert pairs.query_item_ids.map(list).tolist() == [["i0", "i1"]]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "asked", "used"), [(1, None, 1), (2, None, 2), (3, None, 3), (4, None, 3), (0, None, 1), (1, 3, 3)]
+)
+def test_single_peaks_ask_for_no_more_behaviours_than_the_log_has(kinds, asked, used):
+    labels = ("like", "share", "finish", "comment")[:kinds]
+    every = 2**kinds - 1
+    log = replace(make_log([(0, i, i, every) for i in range(6)], items=6), behaviour_names=labels)
+    pairs, funnel = pairs_of(log, knowledge(6), targets_per_user=1, single_peak_behaviours=asked)
+    assert funnel["single_peak_behaviours"] == used and funnel["behaviours"] == list(labels)
+    single = {"content_single_peak", "collaborative_single_peak"}
+    assert (single <= set(pairs.perspective)) == (1 <= used <= kinds)
 
 
 def test_every_target_is_kept_or_lost_for_one_reason():

@@ -203,20 +203,36 @@ def test_a_table_without_the_cold_items_gains_on_warm_ones(world: World, ranked:
     assert cold < 0.5 * _record(ranked, "student/ranker/cold/auc_delta").total
 
 
-def test_a_log_without_negatives_gets_sampled_ones(world: World, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def all_pleased(world: World) -> Path:
+    """Ranked on the world's positive events alone."""
+    root = world.root / "all_pleased"
     for file in world.fold.root.glob("*.parquet"):
         table = pq.read_table(file)
         if "behaviours" in table.column_names:
             table = table.filter(pc.greater(pc.list_value_length(table["behaviours"]), 0))
-        write_table(table, tmp_path / "fold" / file.name)
+        write_table(table, root / "fold" / file.name)
     config = CONFIG.model_copy(update={"groups": ("none", "student"), "draws": 50})
-    _rank(World(world.root, Fold(tmp_path / "fold"), world.taste), tmp_path / "out", config)
-    figures = _figures(tmp_path / "out")
+    _rank(World(world.root, Fold(root / "fold"), world.taste), root / "out", config)
+    return root / "out"
+
+
+def test_a_log_without_negatives_gets_sampled_ones(all_pleased: Path) -> None:
+    figures = _figures(all_pleased)
     assert figures["negatives"] == "sampled"
-    assert figures["rows"]["test"]["positive_share"] == pytest.approx(0.2, abs=0.03)
-    assert _record(tmp_path / "out", "student/ranker/all/auc_delta").low > 0.02
-    # Everything shown pleased, so no ordering can be predicted to please more.
-    assert figures["values"]["student/lt/all/lt7_proxy_delta"] == pytest.approx(0, abs=1e-9)
+    assert _record(all_pleased, "student/ranker/all/auc_delta").low > 0.02
+    for rows in figures["rows"].values():
+        assert rows["positive_share"] == pytest.approx(0.2, abs=1e-12)
+        assert 0 <= rows["positives_left_out"] < 0.1 * rows["rows"]
+
+
+def test_a_proxy_that_no_order_can_change_is_no_result(all_pleased: Path) -> None:
+    """Everything shown pleased, so every ranker would get the same proxy."""
+    figures = _figures(all_pleased)
+    assert not [key for key in figures["values"] if "/lt/" in key]
+    for horizon in ("lt7", "lt30"):
+        assert figures["lifetime"][horizon]["computed"] is False
+        assert "any ranker gives the same proxy" in figures["lifetime"][horizon]["reason"]
 
 
 def test_groups_must_contain_the_base() -> None:

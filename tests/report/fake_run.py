@@ -59,6 +59,7 @@ def write_run(
     genre = rng.integers(0, len(GENRES), items)
     ids = pd.Index([f"m{at:04d}" for at in range(items)])
     cold = rng.random(items) < 0.12
+    write_recipe(out, seeds=seeds)
     _catalogue(out / "data", ids, genre, rng)
     _split(out / "split" / "time", ids, cold, rng)
     records = []
@@ -89,6 +90,12 @@ def write_run(
         out / "export" / "export.json",
     )
     return out
+
+
+def write_recipe(out: Path, *, seeds: tuple[int, ...] = (0,), **sections: Any) -> None:
+    """Write ``recipe.json``, which says what of the folder counts."""
+    recipe = {"name": "demo", "seeds": list(seeds), "data": {"adapter": "movielens"}, "split": {"protocol": "time"}}
+    write_json(recipe | sections, out / "recipe.json")
 
 
 def _catalogue(data: Path, ids: pd.Index, genre: np.ndarray, rng: np.random.Generator) -> None:

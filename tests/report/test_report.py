@@ -184,6 +184,7 @@ def test_an_empty_folder_gives_a_page_and_none_gives_an_error(tmp_path: Path) ->
 
 def test_a_broken_leakage_check_is_loud(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "split" / "time").mkdir(parents=True)
+    fake_run.write_recipe(tmp_path)
     text = (folder / "split" / "time" / "split.json").read_text()
     (tmp_path / "split" / "time" / "split.json").write_text(
         text.replace('"no cold item in training": true', '"no cold item in training": false')
@@ -196,6 +197,34 @@ def test_a_broken_leakage_check_is_loud(folder: Path, tmp_path: Path) -> None:
 def test_the_same_folder_gives_the_same_page(folder: Path, html: str) -> None:
     again = build_report(folder, title=f"demo {fake_run.EVIL}").read_text(encoding="utf-8")
     assert re.sub(r"Made [^.]*\.", "", again) == re.sub(r"Made [^.]*\.", "", html)
+
+
+def test_seeds_and_folds_that_the_recipe_no_longer_has_do_not_count(small: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(small, copy)
+    before = RunFolder(copy)
+    records, page = before.records("evaluate", "student"), build_report(copy, title="x").read_text(encoding="utf-8")
+    shutil.copytree(copy / "seed-0", copy / "seed-7")
+    shutil.copytree(copy / "seed-0" / "time", copy / "seed-0" / "fold-0")
+    shutil.copytree(copy / "split" / "time", copy / "split" / "fold-0")
+    journal = next((copy / "tracking").iterdir())
+    old = journal.read_text().replace("seed-0", "seed-00").replace('"run": "', '"run": "old-')
+    journal.with_name("journal-0.jsonl").write_text(old)
+    after = RunFolder(copy)
+    assert [str(part.relative_to(copy)) for part in after.parts] == ["seed-0/time"]
+    assert len(after.records("evaluate", "student")) == len(records) > 0
+    again = build_report(copy, title="x").read_text(encoding="utf-8")
+    assert re.sub(r"Made [^.]*\.", "", again) == re.sub(r"Made [^.]*\.", "", page)
+
+
+def test_the_report_says_which_fold_the_exported_student_is_of(small: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(small, copy)
+    said = [block.text for block in downstream.semantic_ids(RunFolder(copy)).blocks if isinstance(block, Text)]
+    assert not any("fold" in text for text in said)
+    fake_run.write_recipe(copy, split={"protocol": "folds", "folds": 3})
+    said = [block.text for block in downstream.semantic_ids(RunFolder(copy)).blocks if isinstance(block, Text)]
+    assert any("fold-0, one of 3 folds" in text for text in said)
 
 
 @pytest.mark.parametrize("shape", [(1, 4), (2, 4), (9, 3), (40, 1), (40, 8)])

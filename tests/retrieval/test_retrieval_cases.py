@@ -70,6 +70,7 @@ def test_against_definition(rows: list[Event], length: int, last: int, maximum: 
         # The target is a positive of the window, at its first time there.
         assert time == min(row[2] for row in rows if row[0] == user and row[1] == target and row[2] >= 6 and row[3])
         past = [row for row in rows if row[0] == user and row[2] < time]
+        assert target not in {row[1] for row in past}
         liked = sorted((row[2] for row in past if row[3]), reverse=True)
         assert len(liked) >= least
         oldest = liked[min(last, len(liked)) - 1]
@@ -152,6 +153,16 @@ def test_history_need_not_be_excluded() -> None:
     cases = seq2item_cases(*window(rows), seed=0, exclude_history=False)  # type: ignore[misc]
     assert len(cases.exclude_items) == 0
     assert cases.exclude_offsets.tolist() == [0] * (len(cases) + 1)
+
+
+def test_who_comes_back_is_asked_only_where_history_counts() -> None:
+    """Item 100 was met before, unliked, and item 101 liked; 102 is new."""
+    rows: list[Event] = [(0, 100, 0, 0), (0, 101, 1, 1), (0, 100, 6, 1), (0, 101, 7, 1), (0, 102, 8, 1)]
+    asked = {
+        exclude: [ITEMS[item] for item in seq2item_cases(*window(rows), seed=0, exclude_history=exclude).target]  # type: ignore[misc]
+        for exclude in (True, False)
+    }
+    assert asked == {True: [102], False: [100, 101, 102]}
 
 
 def test_thresholds_of_behaviours_hold_on_both_sides() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from hypothesis import strategies as st
 from recdistill.contracts.fold import FITS, Fold
 from recdistill.contracts.tables import write_table
 from recdistill.errors import UserError
-from recdistill.split import SplitConfig, split
-from recdistill.split.assign import by_fold, by_time, groups, time_cuts
+from recdistill.split import SplitConfig, assign, split
+from recdistill.split.assign import HeldOut, by_fold, by_time, groups, time_cuts
 from recdistill.split.leakage import check
 
 
@@ -107,14 +108,7 @@ def test_every_interaction_is_in_exactly_the_part_its_user_and_item_say(parts, s
     rng = np.random.default_rng(seed)
     user, item = rng.integers(0, 20, 300), rng.integers(0, 15, 300)
     user_group, item_group = groups(20, parts=parts, rng=rng), groups(15, parts=parts, rng=rng)
-    part = by_fold(
-        user,
-        item,
-        test_user=user_group == 0,
-        test_item=item_group == 0,
-        validation_user=user_group == 1,
-        validation_item=item_group == 1,
-    )
+    part = by_fold(user, item, HeldOut(user_group == 0, item_group == 0, user_group == 1, item_group == 1))
     assert ((part == 2) == (user_group[user] == 0)).all()
     train = part == 0
     assert (user_group[user[train]] > 1).all() and (item_group[item[train]] > 1).all()
@@ -134,13 +128,92 @@ def test_a_leak_is_caught():
     part = np.array([0, 0, 1, 2], dtype=np.int8)
     with pytest.raises(UserError, match="training ends before validation begins"):
         check(
-            "time",
+            (4, 9),
             part=part,
             time=np.array([1, 5, 4, 9]),
             user=np.zeros(4, int),
             item=np.zeros(4, int),
             roles=np.array(["warm"]),
         )
+
+
+def folded(seed: int = 0) -> tuple[HeldOut, dict[str, np.ndarray]]:
+    """A sound fold of a random log, as the leakage check takes it."""
+    rng = np.random.default_rng(seed)
+    user, item = rng.integers(0, 30, 900), rng.integers(0, 20, 900)
+    user_group, item_group = groups(30, parts=4, rng=rng), groups(20, parts=4, rng=rng)
+    held = HeldOut(user_group == 0, item_group == 0, user_group == 1, item_group == 1)
+    return held, {"part": by_fold(user, item, held), "time": np.arange(900), "user": user, "item": item}
+
+
+def checked(held: HeldOut, columns: dict[str, np.ndarray]) -> dict[str, bool]:
+    roles = assign.item_roles(columns["item"], columns["part"], len(held.test_item))
+    return check(held, **columns, roles=roles)["checks"]
+
+
+def test_a_sound_fold_passes_all_checks():
+    held, columns = folded()
+    checks = checked(held, columns)
+    assert len(checks) == 6 and all(checks.values())
+
+
+@pytest.mark.parametrize(
+    ("taken", "broken"),
+    [
+        ("test_judge", "no test-cold item before the test window; no cold item in training"),
+        ("validation_judge", "no cold item in training"),
+        ("test", "test users are not in training"),
+        ("validation", "validation users are not in training"),
+    ],
+)
+def test_held_out_rows_moved_into_training_are_caught(taken, broken):
+    # Roles are read off the parts: the corrupted fold calls those items warm, and must be caught all the same.
+    held, columns = folded()
+    moved = columns["part"] == assign.PARTS.index(f"{taken}.parquet")
+    if taken.endswith("judge"):  # of training users alone: no check of users sees them
+        moved &= ~held.validation_user[columns["user"]]
+    columns["part"][moved] = 0
+    if taken in ("test", "validation"):  # an empty window is another error
+        at = np.flatnonzero((held.test_user if taken == "test" else held.validation_user)[columns["user"]])[0]
+        columns["part"][at] = assign.PARTS.index(f"{taken}.parquet")
+    with pytest.raises(UserError, match=broken):
+        checked(held, columns)
+
+
+def test_held_out_items_in_the_validation_users_window_are_caught():
+    held, columns = folded()
+    moved = (columns["part"] == assign.PARTS.index("test_judge.parquet")) & held.validation_user[columns["user"]]
+    assert moved.any()
+    columns["part"][moved] = assign.PARTS.index("validation.parquet")
+    with pytest.raises(UserError, match="no test-cold item before the test window"):
+        checked(held, columns)
+
+
+def test_a_split_that_lets_held_out_items_into_training_stops(tmp_path, monkeypatch):
+    write_log(tmp_path / "data")
+
+    def leaky(user: np.ndarray, item: np.ndarray, held: HeldOut) -> np.ndarray:
+        part = by_fold(user, item, held)
+        # Rows of training users alone: no check of users sees them.
+        part[held.test_item[item] & ~held.test_user[user] & ~held.validation_user[user]] = 0
+        return part
+
+    monkeypatch.setattr(assign, "by_fold", leaky)
+    with pytest.raises(UserError, match="no test-cold item before the test window"):
+        split(SplitConfig(protocol="folds", folds=3), data=tmp_path / "data", out=tmp_path / "split")
+
+
+def test_no_time_becomes_an_object(tmp_path):
+    # 190 bytes an event as Python objects. A hundred is far from both; the rest is fixed cost.
+    events = 100_000
+    write_log(tmp_path / "data", users=500, items=200, events=events)
+    tracemalloc.start()
+    try:
+        split(SplitConfig(), data=tmp_path / "data", out=tmp_path / "split")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak / events < 100
 
 
 def test_windows_must_leave_training():

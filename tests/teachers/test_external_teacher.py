@@ -20,7 +20,12 @@ CATALOGUE = pd.Index(["a", "b", "c", "d"])
 
 def read(path: Path, *, cold: tuple[str, ...] = (), catalogue: pd.Index = CATALOGUE) -> External:
     return read_external(
-        path, name="production", geometry="dot", catalogue=catalogue, cold=pd.Index(cold, dtype=object)
+        path,
+        name="production",
+        geometry="dot",
+        catalogue=catalogue,
+        cold=pd.Index(cold, dtype=object),
+        confidence_prior=5,
     )
 
 
@@ -34,6 +39,26 @@ def test_unknown_and_cold_items_are_counted_and_dropped(tmp_path: Path) -> None:
     assert external.table.support is not None and external.table.support.tolist() == [8, 7]
     assert (external.unknown, external.withheld) == (1, 1)
     assert external.table.metadata["geometry"] == "dot"
+
+
+def test_support_without_confidence_gives_that_of_the_trained_teachers(tmp_path: Path) -> None:
+    vectors = np.ones((3, 2), dtype=np.float32)
+    EmbeddingTable(pd.Index(["a", "b", "c"]), vectors, np.array([5, 0, 15]), None).write(tmp_path / "t.parquet")
+    confidence = read(tmp_path / "t.parquet", cold=("b",)).table.confidence
+    assert confidence is not None and confidence.tolist() == [0.5, 0.75]
+    own = np.array([0.1, 0.2, 0.3], np.float32)
+    EmbeddingTable(pd.Index(["a", "b", "c"]), vectors, np.array([5, 0, 15]), own).write(tmp_path / "t.parquet")
+    kept = read(tmp_path / "t.parquet").table.confidence
+    assert kept is not None and kept.tolist() == own.tolist()
+    EmbeddingTable(pd.Index(["a", "b", "c"]), vectors).write(tmp_path / "t.parquet")
+    assert read(tmp_path / "t.parquet").table.confidence is None
+
+
+def test_a_confidence_that_is_null_is_refused(tmp_path: Path) -> None:
+    columns = {"item_id": ["a", "b"], "embedding": [[1.0], [2.0]], "confidence": [1.0, None]}
+    write_table(pa.table(columns), tmp_path / "t.parquet")
+    with pytest.raises(UserError, match=r"t\.parquet: column 'confidence' .*1 of 2 rows.*'b'"):
+        read(tmp_path / "t.parquet")
 
 
 def test_nan_is_refused_with_the_items_named(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from recdistill.contracts.fold import Fold
 from recdistill.contracts.tables import EmbeddingTable
 from recdistill.errors import UserError
+from recdistill.retrieval.config import QuestionsConfig
 from recdistill.teachers import TeachersConfig, teach
 from recdistill.teachers.config import ExternalTeacherConfig, IdTeacherConfig, SequenceTeacherConfig
 from recdistill.teachers.validation import Questions, Score
@@ -25,6 +26,8 @@ CONFIG = TeachersConfig(
     id=IdTeacherConfig(dim=16, batch=16, steps=40, validate_every=20),
     sequence=SequenceTeacherConfig(dim=16, batch=16, length=10, steps=40, validate_every=20),
 )
+
+QUESTIONS = QuestionsConfig(min_history=1)
 
 
 class Killed(Exception):
@@ -50,7 +53,7 @@ class Curves:
 @pytest.fixture(scope="module")
 def taught(fold: Fold, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("taught")
-    teach(CONFIG, fold=fold, out=out, seed=0, key="k", log=Curves())
+    teach(CONFIG, QUESTIONS, fold=fold, out=out, seed=0, key="k", log=Curves())
     return out
 
 
@@ -98,9 +101,9 @@ def test_killed_anywhere_and_started_again_gives_the_same(
     die: tuple[str, int], fold: Fold, taught: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(Killed):
-        teach(CONFIG, fold=fold, out=tmp_path, seed=0, key="k", log=Curves(die))
+        teach(CONFIG, QUESTIONS, fold=fold, out=tmp_path, seed=0, key="k", log=Curves(die))
     curves = Curves()
-    teach(CONFIG, fold=fold, out=tmp_path, seed=0, key="k", log=curves)
+    teach(CONFIG, QUESTIONS, fold=fold, out=tmp_path, seed=0, key="k", log=curves)
     if die[0].startswith("sequence"):
         assert not any(name.startswith("id_teacher") for name in curves.seen)  # what was finished is kept
     whole, again = tables(taught), tables(tmp_path)
@@ -116,7 +119,7 @@ def test_another_key_trains_anew_and_another_seed_differs(fold: Fold, taught: Pa
     config = CONFIG.model_copy(update={"sequence": None})
     shutil.copytree(taught / "selection", tmp_path / "selection")
     curves = Curves()
-    teach(config, fold=fold, out=tmp_path, seed=1, key="other", log=curves)
+    teach(config, QUESTIONS, fold=fold, out=tmp_path, seed=1, key="other", log=curves)
     assert set(curves.seen) == {"id_teacher", "id_teacher_final"}
     first, second = (EmbeddingTable.read(root / "selection/id_teacher.parquet") for root in (taught, tmp_path))
     assert not np.array_equal(first.vectors, second.vectors)
@@ -130,7 +133,7 @@ def test_external_table_travels_under_its_name_and_is_scored(fold: Fold, taught:
     EmbeddingTable(ids, vectors).write(tmp_path / "production.parquet")
     external = ExternalTeacherConfig(name="production", path=tmp_path / "production.parquet")
     config = TeachersConfig(id=None, sequence=None, external=[external])
-    teach(config, fold=fold, out=tmp_path / "out", seed=0, key="k", log=Curves())
+    teach(config, QUESTIONS, fold=fold, out=tmp_path / "out", seed=0, key="k", log=Curves())
     table = EmbeddingTable.read(tmp_path / "out/final/production.parquet")
     assert table.ids.equals(source.ids) and table.metadata["kind"] == "external"
     report = json.loads((tmp_path / "out/teachers.json").read_text())["teachers"]["production"]
@@ -143,9 +146,10 @@ def test_a_bad_external_table_is_refused_before_training(fold: Fold, tmp_path: P
     vectors = np.full((1, 4), np.inf, np.float32)
     EmbeddingTable(pd.Index(["a00"]), vectors).write(tmp_path / "bad.parquet")
     external = ExternalTeacherConfig(name="production", path=tmp_path / "bad.parquet")
+    with_external = CONFIG.model_copy(update={"external": [external]})
     curves = Curves()
     with pytest.raises(UserError, match="NaN or infinite"):
-        teach(CONFIG.model_copy(update={"external": [external]}), fold=fold, out=tmp_path, seed=0, key="k", log=curves)
+        teach(with_external, QUESTIONS, fold=fold, out=tmp_path, seed=0, key="k", log=curves)
     assert not curves.seen
 
 
@@ -153,7 +157,7 @@ def test_a_window_that_asks_nothing_is_the_users_mistake(fold: Fold, tmp_path: P
     shutil.copytree(fold.root, tmp_path / "fold")
     shutil.copy(tmp_path / "fold/test_judge.parquet", tmp_path / "fold/validation.parquet")
     with pytest.raises(UserError, match="validation window asks nothing"):
-        teach(CONFIG, fold=Fold(tmp_path / "fold"), out=tmp_path, seed=0, key="k", log=Curves())
+        teach(CONFIG, QUESTIONS, fold=Fold(tmp_path / "fold"), out=tmp_path, seed=0, key="k", log=Curves())
 
 
 def test_score_counts_an_unknown_target_as_a_miss() -> None:
@@ -164,10 +168,9 @@ def test_score_counts_an_unknown_target_as_a_miss() -> None:
 
 def test_popularity_by_hand(fold: Fold) -> None:
     """The target stands behind the more popular items that the user has not met."""
-    history = fold.history("selection")
-    questions = Questions(history, fold.targets("selection"), min_behaviours=1, most=10_000, state_length=5, seed=0)
+    questions = Questions(QUESTIONS, fold, state_length=5, seed=0)
     assert len(questions) == 2 * 60 and questions.users == 60
-    catalogue = history.item_ids
+    catalogue = questions.drawn.item_ids
     support = np.zeros(len(catalogue), dtype=np.int64)
     target = questions.drawn.target[0]
     met = set(questions.drawn.exclude_items[: questions.drawn.exclude_offsets[1]].tolist())
@@ -181,9 +184,7 @@ def test_popularity_by_hand(fold: Fold) -> None:
 
 
 def test_states_see_the_last_items_in_order_and_only_known_ones(fold: Fold) -> None:
-    questions = Questions(
-        fold.history("selection"), fold.targets("selection"), min_behaviours=1, most=10_000, state_length=5, seed=0
-    )
+    questions = Questions(QUESTIONS, fold, state_length=5, seed=0)
     catalogue = questions.drawn.item_ids
     known = np.array([row for row, item in enumerate(catalogue) if item != "a03"])
     asked: list[np.ndarray] = []

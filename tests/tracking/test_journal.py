@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from recdistill.tracking.journal import Journal, read_runs, records
+from recdistill.contracts.journal import read_runs, records
+from recdistill.tracking.journal import Journal
 
 
 def _begin(uid: str = "u1", name: str = "seed-0", identity: str = "i") -> dict[str, object]:

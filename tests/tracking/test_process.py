@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -16,7 +17,8 @@ from typing import Any
 
 import pytest
 
-from recdistill.tracking import Tracker, sync
+from recdistill.errors import UserError
+from recdistill.tracking import Tracker, page, sync
 from recdistill.tracking.sender import UID_TAG
 
 _LOGS = 3000
@@ -45,9 +47,40 @@ def test_default_store_in_the_run_folder(out: Path, client: Any) -> None:
         with tracker.run("seed-0", params={"a": 1}) as run:
             assert _log_many(run) < _EXTRA_SECONDS
         assert tracker.flush(60)
-        assert tracker.page == f"mlflow ui --backend-store-uri 'sqlite:///{out / 'mlflow.db'}'"
+        program, *rest = shlex.split(tracker.page)
+        assert Path(program).resolve() == Path(sys.executable).with_name("mlflow").resolve()
+        assert rest == ["ui", "--backend-store-uri", f"sqlite:///{out / 'mlflow.db'}"]
     assert sorted(_steps(client)) == list(range(_LOGS))
     assert _one_run(client).info.status == "FINISHED"
+
+
+def test_the_page_is_a_command_for_the_folder_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "mlflow").touch()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / ".venv" / "bin" / "python"))
+    monkeypatch.chdir(tmp_path)
+    assert page(Path("runs/demo")) == ".venv/bin/mlflow ui --backend-store-uri sqlite:///runs/demo/mlflow.db"
+    assert page(Path("runs/my demo")) == ".venv/bin/mlflow ui --backend-store-uri 'sqlite:///runs/my demo/mlflow.db'"
+    (tmp_path / ".venv" / "bin" / "mlflow").unlink()
+    assert page(Path("runs/demo")).startswith(".venv/bin/python -m mlflow ui ")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "postgresql+psycopg2://ann:s3cr3t@host/db")
+    assert page(Path("runs/demo")).endswith("--backend-store-uri 'postgresql+psycopg2://***@host/db'")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://ann:s3cr3t@host?token=abc")
+    assert page(Path("runs/demo")) == "https://***@host?token=***"
+
+
+@pytest.mark.parametrize("sign", "?#%")
+def test_a_folder_that_cannot_stand_in_an_address_is_refused(tmp_path: Path, sign: str) -> None:
+    with pytest.raises(UserError, match="whose path has " + ("\\?" if sign == "?" else sign)):
+        Tracker(tmp_path / f"a{sign}41b", experiment="demo")
+    Tracker(tmp_path / f"a{sign}41b", experiment="demo", uri="http://host:5000")
+
+
+def test_there_is_nothing_to_sync_in_what_is_no_run_folder(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "tyop"):
+        with pytest.raises(UserError, match="no run folder"):
+            sync(folder)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_kill_9_of_the_training_still_sends_what_it_logged(out: Path, client: Any) -> None:

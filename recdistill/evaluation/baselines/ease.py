@@ -1,8 +1,7 @@
-"""EASE, the closed-form item-item autoencoder (Steck, WWW 2019), with and without content.
+"""EASE, with and without content.
 
-B = I − P · diag(1 / diag P), P = (AᵀA + λI)⁻¹, zero diagonal. A is the user-item matrix; with content its features
-join as further rows, so that AᵀA = XᵀX + β·ZZᵀ (Jeunen et al., RecSys 2020, "Closed-form models for collaborative
-filtering with side-information").
+A is the user-item matrix; with content its features join as further rows, so that AᵀA = XᵀX + β·ZZᵀ (Jeunen et al.,
+RecSys 2020, "Closed-form models for collaborative filtering with side-information").
 
 Shapes: I items of the catalogue, n items of the model, U users, c content width, r rows of A, B questions of a block.
 """
@@ -16,46 +15,7 @@ from torch.nn.functional import embedding_bag
 
 from recdistill.evaluation.baselines.material import Material
 from recdistill.evaluation.subjects import ScoreSubject
-
-
-def ease_weights(rows: Tensor, *, l2: float) -> Tensor:
-    """B for a matrix with fewer rows than items: P = (I − AᵀM⁻¹A) / λ with M = AAᵀ + λI (Woodbury's identity).
-
-    Time r²n + rn², memory 4n² + 8rn bytes.
-
-    Args:
-        rows: [r, n] A.
-        l2: λ > 0.
-
-    Returns:
-        [n, n] float32.
-    """
-    wide = rows.double()
-    system = wide @ wide.T
-    system.diagonal().add_(l2)
-    half = torch.linalg.solve_triangular(torch.linalg.cholesky(system), wide, upper=False)
-    kept = 1 - (half**2).sum(dim=0)  # λ · diag P
-    half = half.float()
-    weights = half.T @ half
-    weights.div_(kept.float())
-    return weights.fill_diagonal_(0.0)
-
-
-def ease_weights_of_gram(gram: Tensor, *, l2: float) -> Tensor:
-    """B from AᵀA, by inversion: time n³, memory 12n² bytes at the peak.
-
-    Args:
-        gram: [n, n] float32.
-        l2: λ > 0.
-
-    Returns:
-        [n, n] float32.
-    """
-    system = gram.clone()
-    system.diagonal().add_(l2)
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(system))
-    weights = inverse.div_(-inverse.diagonal().clone())
-    return weights.fill_diagonal_(0.0)
+from recdistill.retrieval.ease import ease_weights, ease_weights_of_gram
 
 
 class Ease:

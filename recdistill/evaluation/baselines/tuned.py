@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from recdistill.contracts.tables import EmbeddingTable
 from recdistill.evaluation.baselines.ease import Ease
 from recdistill.evaluation.baselines.material import Material
 from recdistill.evaluation.baselines.regression import KernelRidge, Ridge
 from recdistill.evaluation.baselines.simple import RawContent, popularity
-from recdistill.evaluation.baselines.tuning import Chosen, choose
+from recdistill.evaluation.baselines.tuning import Chosen, Range, choose
 from recdistill.evaluation.config import Baseline, BaselinesConfig
 from recdistill.evaluation.metrics import recall_at_k
 from recdistill.evaluation.questions import Questions
@@ -61,26 +62,38 @@ def _raw_content(config: BaselinesConfig, selection: Material, final: Material, 
     if len(before.modalities) < 2:  # nothing to choose
         return Made(after.fit({}), before.fit({}))
     ranges = dict.fromkeys(before.modalities[1:], config.raw_content.weight)  # against the first modality's 1
-    chosen = choose(ranges, lambda weights: _score(before.fit(weights), questions, config), count=config.trials)
+    chosen = choose(
+        ranges,
+        lambda weights: _score(before.fit(weights), questions, config),
+        count=config.trials,
+        start=dict.fromkeys(ranges, 1.0),
+    )
     return Made(after.fit(chosen.settings), before.fit(chosen.settings), chosen)
 
 
 def _regression(name: str, config: BaselinesConfig, selection: Material, final: Material, questions: Questions) -> Made:
     if selection.teacher is None or final.teacher is None:
         raise Skipped(f"no teacher table '{config.teacher}'")
-    made: list[Callable[..., VectorSubject]] = []
-    for material, table in ((selection, selection.teacher), (final, final.teacher)):
+
+    def model(material: Material, table: EmbeddingTable) -> Callable[..., VectorSubject]:
         if name == "ridge":
-            made.append(Ridge(material, table).fit)
-        else:
-            made.append(KernelRidge(material, table, max_points=config.kernel_ridge.max_points).fit)
+            return Ridge(material, table).fit
+        return KernelRidge(material, table, max_points=config.kernel_ridge.max_points).fit
+
     if name == "ridge":
         ranges = {"l2": config.ridge.l2, "confidence": config.kernel_ridge.confidence}
     else:
         of = config.kernel_ridge
         ranges = {"l2": of.l2, "gamma": of.gamma, "confidence": of.confidence}
-    chosen = choose(ranges, lambda settings: _score(made[0](**settings), questions, config), count=config.trials)
-    return Made(made[1](**chosen.settings), made[0](**chosen.settings), chosen)
+    chosen, vectors = _tune(model(selection, selection.teacher), ranges, config, questions)
+    return Made(model(final, final.teacher)(**chosen.settings), vectors, chosen)
+
+
+def _tune(
+    fit: Callable[..., VectorSubject], ranges: dict[str, Range], config: BaselinesConfig, questions: Questions
+) -> tuple[Chosen, VectorSubject]:
+    chosen = choose(ranges, lambda settings: _score(fit(**settings), questions, config), count=config.trials)
+    return chosen, fit(**chosen.settings)
 
 
 def _ease(

@@ -34,8 +34,15 @@ def points(ranges: Mapping[str, Range], *, count: int) -> list[dict[str, float]]
     ]
 
 
-def choose(ranges: Mapping[str, Range], score: Callable[[dict[str, float]], float], *, count: int) -> Chosen:
-    """Try ``count`` settings and keep the best; the earliest of equals."""
-    tried = [(settings, score(settings)) for settings in points(ranges, count=count)]
+def choose(
+    ranges: Mapping[str, Range],
+    score: Callable[[dict[str, float]], float],
+    *,
+    count: int,
+    start: dict[str, float] | None = None,
+) -> Chosen:
+    """Try ``count`` settings, ``start`` first if given, and keep the best; the earliest of equals."""
+    trials = points(ranges, count=count) if start is None else [start, *points(ranges, count=count - 1)]
+    tried = [(settings, score(settings)) for settings in trials]
     settings, best = max(tried, key=lambda pair: pair[1])
     return Chosen(settings, best, tried)

@@ -120,11 +120,24 @@ class Separability:
         self._questions = questions.take(drawn)
         place = mix(seed + 1, user, target)[drawn]
         uniform = (place % np.uint64(len(item_ids))).astype(np.int64)
-        others = self._questions.target[np.argsort(place, kind="stable")]
-        self._negatives = {"random": uniform, "matched": others}
+        self._negatives = {"random": uniform, "matched": self._of_others(np.argsort(place, kind="stable"), questions)}
+
+    def _of_others(self, order: np.ndarray, questions: Questions) -> np.ndarray:
+        """[C] targets in the order given, moved on where one is a target of the very user."""
+        asked, items = self._questions, int(questions.target.max(initial=0)) + 1
+        own = questions.unit.astype(np.int64) * items + questions.target
+        others = asked.target[order]
+        for shift in range(1, len(order)):
+            wrong = np.isin(asked.unit.astype(np.int64) * items + others, own)
+            if not wrong.any():
+                break
+            others[wrong] = asked.target[np.roll(order, shift)][wrong]
+        return others
 
     def record(self, records: Records, subject: VectorSubject) -> pd.DataFrame:
         """Record AUC (placement of each true pair among the random ones) and overlap.
+
+        An item without a vector stands below all others in AUC, and has no similarity that could overlap.
 
         Returns:
             subject, split (warm or cold), kind (true, random or matched), similarity: for plots.
@@ -136,20 +149,27 @@ class Separability:
         false = {kind: subject.similarities(asked.query, items) for kind, items in self._negatives.items()}
         for split, rows in splits(asked.known):
             for kind, metric in (("random", "auc"), ("matched", "auc_matched")):
-                placed = _placement(true[rows], false[kind][rows])
+                placed = placement(true[rows], false[kind][rows])
                 records.add(subject.name, "separability", split, metric, asked.unit[rows], asked.unit_ids, placed)
-            overlap = overlap_coefficient(true[rows], false["random"][rows])
-            records.whole(subject.name, "separability", split, "overlap_coefficient", overlap)
+            here, there = _present(true[rows]), _present(false["random"][rows])
+            if len(here) and len(there):
+                overlap = overlap_coefficient(here, there)
+                records.whole(subject.name, "separability", split, "overlap_coefficient", overlap)
         parts = np.where(asked.known, "warm", "cold")
         frames = [
             pd.DataFrame({"subject": subject.name, "split": parts, "kind": kind, "similarity": values})
             for kind, values in {"true": true, **false}.items()
         ]
-        return pd.concat(frames, ignore_index=True)
+        return pd.concat(frames, ignore_index=True).dropna(ignore_index=True)
 
 
-def _placement(true: np.ndarray, random: np.ndarray) -> np.ndarray:
-    """[n] share of random scores below each true one, ties half: its mean is the AUC."""
+def _present(similarities: np.ndarray) -> np.ndarray:
+    return similarities[~np.isnan(similarities)]
+
+
+def placement(true: np.ndarray, random: np.ndarray) -> np.ndarray:
+    """[n] share of random scores below each true one, ties half: its mean is the AUC. NaN stands below all."""
+    true, random = (np.nan_to_num(scores, nan=-np.inf) for scores in (true, random))
     ordered = np.sort(random)
     sides = [np.searchsorted(ordered, true, side) for side in ("left", "right")]
     return np.asarray((sides[0] + sides[1]) / (2 * len(random)))

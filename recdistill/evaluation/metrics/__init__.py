@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from recdistill.evaluation.metrics.ranking import auc, calibration_error, gauc, logloss
+from recdistill.evaluation.metrics.ranking import calibration_error
 from recdistill.evaluation.metrics.retrieval import mrr, ndcg_at_k, recall_at_k
 from recdistill.evaluation.metrics.structure import (
     bijective_accuracy,
@@ -18,13 +18,10 @@ from recdistill.evaluation.metrics.structure import (
 __all__ = [
     "DIRECTIONS",
     "Direction",
-    "auc",
     "bijective_accuracy",
     "calibration_error",
     "direction",
-    "gauc",
     "kendall_tau",
-    "logloss",
     "mrr",
     "ndcg_at_k",
     "nmi",

@@ -58,6 +58,7 @@ def kendall_by_row(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def overlap_by_row(first: np.ndarray, second: np.ndarray, *, k: int) -> np.ndarray:
     """[n] shares. Membership goes by mean rank, so a tie too large for the first ``k`` places is out as a whole."""
+    k = min(k, first.shape[1])
     inside = [rankdata(-scores, axis=1) <= k for scores in (first, second)]
     return np.asarray((inside[0] & inside[1]).sum(axis=1) / k)
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recdistill.contracts.tables import atomic, write_json, write_table
+from recdistill.ingest.files import INTERACTIONS, ITEMS, MEDIA, MEDIA_SCHEMA
 from recdistill.ingest.synthetic.audience import blocks, build_users, user_numbers
 from recdistill.ingest.synthetic.catalogue import Catalogue
 from recdistill.ingest.synthetic.config import WorldConfig
@@ -25,7 +26,6 @@ from recdistill.ingest.synthetic.simulate import simulate_block
 from recdistill.ingest.synthetic.tables import (
     INTERACTIONS_SCHEMA,
     MEDIA_ROWS,
-    MEDIA_SCHEMA,
     interactions,
     items,
     media,
@@ -38,7 +38,6 @@ from recdistill.progress import track
 SINGLE_FILE_ROWS = 5_000_000
 PART_ROWS = 1_000_000
 
-INTERACTIONS, ITEMS, MEDIA = "interactions.parquet", "items.parquet", "media.parquet"
 TRUTH = "truth"
 TRUTH_ITEMS, TRUTH_USERS, TRUTH_VISITS, TRUTH_CONFIG = "items.parquet", "users.parquet", "visits.parquet", "world.json"
 

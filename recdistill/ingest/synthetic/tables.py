@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recdistill.contracts import names
+from recdistill.ingest.files import MEDIA_SCHEMA
 from recdistill.ingest.synthetic.affinity import BEHAVIOURS, return_probability
 from recdistill.ingest.synthetic.audience import Users
 from recdistill.ingest.synthetic.audio import sound
@@ -36,9 +37,6 @@ INTERACTIONS_SCHEMA = pa.schema(
         (names.DWELL, pa.float32()),
         (names.SESSION_ID, pa.string()),
     ]
-)
-MEDIA_SCHEMA = pa.schema(
-    [(names.MEDIA_ID, pa.string()), (names.MEDIA_PATH, pa.string()), (names.MEDIA_BYTES, pa.binary())]
 )
 
 _SECOND_FRAME = 0.2

@@ -114,6 +114,15 @@ def semantic_ids(run: RunFolder) -> Section:
     if not isinstance(about, dict):
         return absent("export", title, "export/export.json")
     blocks: list[Block] = []
+    if len(run.folds) > 1:
+        blocks.append(
+            Text(
+                f"The exported student is that of {about.get('provenance', {}).get('fold', run.folds[0])}, one of "
+                f"{len(run.folds)} folds: it has not trained on that fold's users and items. The figures above are "
+                "of all folds.",
+                "warning",
+            )
+        )
     codes = about.get("semantic_ids", {})
     if codes.get("sizes"):
         rows = tuple(

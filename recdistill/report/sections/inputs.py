@@ -60,11 +60,7 @@ def data(run: RunFolder) -> Section:
 def leakage(run: RunFolder) -> Section:
     """The parts of every fold, and the checks that nothing leaks between them."""
     title = "Split and leakage"
-    found = [
-        (path.parent.name, report)
-        for path in sorted((run.root / "split").glob("*/split.json"))
-        if isinstance(report := run.json(path), dict)
-    ]
+    found = [(fold, report) for fold in run.folds if isinstance(report := run.json("split", fold, "split.json"), dict)]
     if not found:
         return absent("leakage", title, "split/<fold>/split.json")
     checks = [(fold, name, holds) for fold, report in found for name, holds in (report.get("checks") or {}).items()]

@@ -58,7 +58,7 @@ def _panels(run: RunFolder) -> dict[str, dict[str, Lines]]:
             if prefix.startswith("best"):
                 continue
             steps = np.array(sorted(curve))
-            values = np.array([curve[step] for step in steps])
+            values = np.array([curve[step][0] for step in steps])
             keep = np.isfinite(values)
             if keep.any():
                 lines = found[place["stage"]][metric]

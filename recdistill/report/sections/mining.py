@@ -46,7 +46,7 @@ def mining(run: RunFolder) -> Section:
     ]
     assert place is not None
     pairs = run.root / place / "mine" / _FIT / "interest_pairs.parquet"
-    catalogue = Catalogue.read(run.root / "data")
+    catalogue = Catalogue.read(run.root / "data", limits=run.media_limits)
     if pairs.exists() and catalogue is not None:
         blocks += _examples(read_table(pairs).to_pandas(), catalogue, order)
     return Section("mining", title, tuple(blocks))

@@ -41,7 +41,7 @@ def space(run: RunFolder) -> Section:
         for name, label in _SUBJECTS
         if (table := run.embeddings(place, "distill", "final", f"{name}.parquet"))
     }
-    catalogue = Catalogue.read(run.root / "data")
+    catalogue = Catalogue.read(run.root / "data", limits=run.media_limits)
     if not tables or catalogue is None:
         return absent("space", title, f"{place}/distill/final/student.parquet or data/items.parquet")
     ids = next(iter(tables.values())).ids
