@@ -18,6 +18,9 @@ SUBJECTS = {
     "ease_content": "EASE + content kernel",
     "id_teacher": "ID teacher",
     "sequence_teacher": "Sequence teacher",
+    "ials_teacher": "iALS",
+    "ease_teacher": "EASE's vectors",
+    "fusion_teacher": "Teachers fused",
     "popularity": "Popularity",
 }
 GROUPS = {

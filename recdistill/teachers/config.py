@@ -13,6 +13,10 @@ Geometry = Literal["cosine", "dot"]
 
 ID_TEACHER = "id_teacher"
 SEQUENCE_TEACHER = "sequence_teacher"
+IALS_TEACHER = "ials_teacher"
+EASE_TEACHER = "ease_teacher"
+FUSION_TEACHER = "fusion_teacher"
+NAMES = (ID_TEACHER, SEQUENCE_TEACHER, IALS_TEACHER, EASE_TEACHER, FUSION_TEACHER)
 
 
 class _TrainedTeacher(Settings):
@@ -107,9 +111,35 @@ class ExternalTeacherConfig(Settings):
     @field_validator("name")
     @classmethod
     def _free(cls, name: str) -> str:
-        if name in (ID_TEACHER, SEQUENCE_TEACHER):
-            raise ValueError(f"'{name}' is the name of a trained teacher")
+        if name in NAMES:
+            raise ValueError(f"'{name}' is the name of a teacher made here")
         return name
+
+
+class IalsConfig(Settings):
+    """Matrix factorisation by alternating least squares, fitted by the package ``implicit``."""
+
+    dim: int = Field(64, ge=2, description="width of the vectors")
+    alpha: float = Field(10.0, gt=0, description="weight of a positive against an unknown")
+    l2: float = Field(5.0, ge=0, description="penalty of squared factors")
+    iterations: int = Field(15, ge=1, description="sweeps over users and items")
+    geometry: Geometry = Field("cosine", description="how its vectors are compared")
+
+
+class EaseTeacherConfig(Settings):
+    """Vectors of EASE, the closed-form item-item model."""
+
+    dim: int = Field(128, ge=2, description="width of the vectors: leading directions of EASE's weights")
+    l2: float = Field(200.0, gt=0, description="penalty λ")
+    max_items: int = Field(20_000, ge=10, description="more items with a positive are refused: 24 · items² bytes")
+    geometry: Geometry = Field("dot", description="how its vectors are compared")
+
+
+class FusionConfig(Settings):
+    """Several teachers as one: side by side, their principal components half whitened."""
+
+    of: tuple[str, ...] = Field(min_length=2, description="names of the teachers that are fused")
+    dim: int = Field(128, ge=2, description="components kept")
 
 
 class TeachersConfig(Settings):
@@ -117,6 +147,9 @@ class TeachersConfig(Settings):
 
     id: IdTeacherConfig | None = Field(default_factory=IdTeacherConfig, description="null: none")
     sequence: SequenceTeacherConfig | None = Field(default_factory=SequenceTeacherConfig, description="null: none")
+    ials: IalsConfig | None = Field(None, description="null: none")
+    ease: EaseTeacherConfig | None = Field(None, description="null: none")
+    fusion: FusionConfig | None = Field(None, description="null: none; made last, of the others")
     external: list[ExternalTeacherConfig] = Field(default_factory=list, description="tables made elsewhere")
     min_behaviours: int = Field(1, ge=1, description="positive behaviours that make an event a training positive")
     last: int = Field(1_000, ge=2, description="latest distinct positives of a user that are trained on")
@@ -129,4 +162,9 @@ class TeachersConfig(Settings):
         names = [table.name for table in self.external]
         if len(set(names)) < len(names):
             raise ValueError(f"external teachers share a name: {sorted(names)}")
+        if self.fusion is not None:
+            made = [f"{kind}_teacher" for kind in ("id", "sequence", "ials", "ease") if getattr(self, kind)] + names
+            lacking = sorted(set(self.fusion.of) - set(made))
+            if lacking:
+                raise ValueError(f"fusion.of names {', '.join(lacking)}; there are {', '.join(made)}")
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -13,21 +12,6 @@ from recdistill.contracts.tables import EmbeddingTable
 from recdistill.errors import UserError
 
 
-@dataclass(frozen=True)
-class External:
-    """An external table cut to what a fit may know.
-
-    Attributes:
-        table: rows of known items.
-        unknown: ids that the catalogue does not have; dropped.
-        withheld: ids of items that are cold in this fit; dropped, or no figure for cold items would be one.
-    """
-
-    table: EmbeddingTable
-    unknown: int
-    withheld: int
-
-
 def read_external(
     path: Path,
     *,
@@ -36,8 +20,11 @@ def read_external(
     catalogue: pd.Index,
     cold: pd.Index,
     confidence_prior: float,
-) -> External:
-    """Read and check a table against the catalogue.
+) -> EmbeddingTable:
+    """Read a table, check it against the catalogue, and cut it to what a fit may know.
+
+    Its metadata counts what was dropped: ``unknown_ids`` that the catalogue does not have, and ``withheld_cold_ids``,
+    without which no figure for cold items would be one.
 
     Args:
         catalogue: ids that there are.
@@ -65,14 +52,19 @@ def read_external(
     support, confidence = (None if of is None else of[allowed] for of in (table.support, table.confidence))
     if confidence is None and support is not None:
         confidence = confidence_of(support, prior=confidence_prior)
-    kept = EmbeddingTable(
+    return EmbeddingTable(
         ids=table.ids[allowed],
         vectors=table.vectors[allowed],
         support=support,
         confidence=confidence,
-        metadata={"kind": "external", "geometry": geometry, "dim": table.vectors.shape[1]},
+        metadata={
+            "kind": "external",
+            "geometry": geometry,
+            "dim": table.vectors.shape[1],
+            "unknown_ids": int((~known).sum()),
+            "withheld_cold_ids": int((known & ~allowed).sum()),
+        },
     )
-    return External(kept, int((~known).sum()), int((known & ~allowed).sum()))
 
 
 def confidence_of(support: np.ndarray, *, prior: float) -> np.ndarray:

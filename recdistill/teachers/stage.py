@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +23,22 @@ from recdistill.contracts.tables import EmbeddingTable, read_metadata, write_jso
 from recdistill.retrieval.config import QuestionsConfig
 from recdistill.teachers.build import Teacher, build_id_teacher, build_sequence_teacher
 from recdistill.teachers.config import (
+    EASE_TEACHER,
+    FUSION_TEACHER,
+    IALS_TEACHER,
     ID_TEACHER,
     SEQUENCE_TEACHER,
+    EaseTeacherConfig,
+    FusionConfig,
+    IalsConfig,
     IdTeacherConfig,
     SequenceTeacherConfig,
     TeachersConfig,
 )
-from recdistill.teachers.external import External, confidence_of, read_external
+from recdistill.teachers.ease import ease_vectors
+from recdistill.teachers.external import confidence_of, read_external
+from recdistill.teachers.fusion import fuse
+from recdistill.teachers.ials import ials_vectors
 from recdistill.teachers.positives import Positives
 from recdistill.teachers.sequence_teacher import SequenceTeacher
 from recdistill.teachers.validation import Questions, Score
@@ -71,12 +81,18 @@ def teach(
         report[ID_TEACHER] = run.train(ID_TEACHER, config.id)
     if config.sequence is not None:
         report[SEQUENCE_TEACHER] = run.train(SEQUENCE_TEACHER, config.sequence)
+    if config.ials is not None:
+        report[IALS_TEACHER] = run.add(IALS_TEACHER, partial(run.ials, config.ials))
+    if config.ease is not None:
+        report[EASE_TEACHER] = run.add(EASE_TEACHER, partial(run.ease, config.ease))
     for name, tables in external.items():
-        report[name] = run.add(name, tables)
+        report[name] = run.add(name, tables.__getitem__)
+    if config.fusion is not None:
+        report[FUSION_TEACHER] = run.add(FUSION_TEACHER, partial(run.fusion, config.fusion))
     write_json({"validation": run.validation(), "teachers": report}, out / REPORT)
 
 
-def _read_externals(config: TeachersConfig, fold: Fold) -> dict[str, dict[Fit, External]]:
+def _read_externals(config: TeachersConfig, fold: Fold) -> dict[str, dict[Fit, EmbeddingTable]]:
     catalogue = fold.item_ids()
     return {
         table.name: {
@@ -147,20 +163,45 @@ class _Run:
                 steps = read_metadata(path)["steps"]
         return self._about(name)
 
-    def add(self, name: str, tables: dict[Fit, External]) -> dict[str, Any]:
-        """Copy an external table's two cuts under its name."""
-        for which, external in tables.items():
-            table = external.table
-            metadata = {**table.metadata, "fit": which, "key": self._key}
-            metadata |= dict(zip(_DROPPED, (external.unknown, external.withheld), strict=True))
+    def add(self, name: str, make: Callable[[Fit], EmbeddingTable]) -> dict[str, Any]:
+        """Write the tables of a teacher that takes no steps (those that are not there yet); returns its part."""
+        for which in FITS:
+            path = self._path(which, name)
+            if self._finished(path):
+                continue
+            table = make(which)
+            metadata = {**table.metadata, "fit": which, "seed": self._seed, "key": self._key}
             if which == "selection":
                 vectors, present = table.align(self._catalogue)
                 score = self._questions.of_table(vectors, present, cosine=metadata["geometry"] == "cosine")
                 metadata["scores"] = {"mean": asdict(score)}
-            EmbeddingTable(table.ids, table.vectors, table.support, table.confidence, metadata).write(
-                self._path(which, name)
-            )
+            EmbeddingTable(table.ids, table.vectors, table.support, table.confidence, metadata).write(path)
         return self._about(name)
+
+    def ials(self, config: IalsConfig, which: Fit) -> EmbeddingTable:
+        """Item factors of one fit."""
+        positives = self._positives[which]
+        vectors = ials_vectors(
+            positives, dim=config.dim, alpha=config.alpha, l2=config.l2, iterations=config.iterations, seed=self._seed
+        )
+        return self._table(positives, vectors, {"kind": IALS_TEACHER, "geometry": config.geometry, "dim": config.dim})
+
+    def ease(self, config: EaseTeacherConfig, which: Fit) -> EmbeddingTable:
+        """EASE's vectors of one fit."""
+        positives = self._positives[which]
+        vectors = ease_vectors(positives, dim=config.dim, l2=config.l2, max_items=config.max_items)
+        return self._table(positives, vectors, {"kind": EASE_TEACHER, "geometry": config.geometry, "dim": config.dim})
+
+    def fusion(self, config: FusionConfig, which: Fit) -> EmbeddingTable:
+        """Teachers of one fit that were written before, as one."""
+        return fuse([EmbeddingTable.read(self._path(which, name)) for name in config.of], dim=config.dim)
+
+    def _table(self, positives: Positives, vectors: np.ndarray, metadata: dict[str, Any]) -> EmbeddingTable:
+        """Rows of the items with a positive: without one, a closed form knows nothing of an item."""
+        support = positives.support.numpy()
+        known = support > 0
+        confidence = confidence_of(support[known], prior=self._config.confidence_prior)
+        return EmbeddingTable(positives.item_ids[known], vectors[known], support[known], confidence, metadata)
 
     def _path(self, which: Fit, name: str) -> Path:
         return self._out / which / f"{name}.parquet"

@@ -13,12 +13,12 @@ from pydantic import ValidationError
 from recdistill.contracts.tables import EmbeddingTable, write_table
 from recdistill.errors import UserError
 from recdistill.teachers.config import ExternalTeacherConfig, TeachersConfig
-from recdistill.teachers.external import External, read_external
+from recdistill.teachers.external import read_external
 
 CATALOGUE = pd.Index(["a", "b", "c", "d"])
 
 
-def read(path: Path, *, cold: tuple[str, ...] = (), catalogue: pd.Index = CATALOGUE) -> External:
+def read(path: Path, *, cold: tuple[str, ...] = (), catalogue: pd.Index = CATALOGUE) -> EmbeddingTable:
     return read_external(
         path,
         name="production",
@@ -34,24 +34,24 @@ def test_unknown_and_cold_items_are_counted_and_dropped(tmp_path: Path) -> None:
     vectors = np.arange(8, dtype=np.float32).reshape(4, 2)
     EmbeddingTable(ids, vectors, np.array([9, 8, 7, 6]), None).write(tmp_path / "t.parquet")
     external = read(tmp_path / "t.parquet", cold=("b", "d"))
-    assert external.table.ids.tolist() == ["c", "a"]
-    assert external.table.vectors.tolist() == [[2, 3], [4, 5]]
-    assert external.table.support is not None and external.table.support.tolist() == [8, 7]
-    assert (external.unknown, external.withheld) == (1, 1)
-    assert external.table.metadata["geometry"] == "dot"
+    assert external.ids.tolist() == ["c", "a"]
+    assert external.vectors.tolist() == [[2, 3], [4, 5]]
+    assert external.support is not None and external.support.tolist() == [8, 7]
+    assert (external.metadata["unknown_ids"], external.metadata["withheld_cold_ids"]) == (1, 1)
+    assert external.metadata["geometry"] == "dot"
 
 
 def test_support_without_confidence_gives_that_of_the_trained_teachers(tmp_path: Path) -> None:
     vectors = np.ones((3, 2), dtype=np.float32)
     EmbeddingTable(pd.Index(["a", "b", "c"]), vectors, np.array([5, 0, 15]), None).write(tmp_path / "t.parquet")
-    confidence = read(tmp_path / "t.parquet", cold=("b",)).table.confidence
+    confidence = read(tmp_path / "t.parquet", cold=("b",)).confidence
     assert confidence is not None and confidence.tolist() == [0.5, 0.75]
     own = np.array([0.1, 0.2, 0.3], np.float32)
     EmbeddingTable(pd.Index(["a", "b", "c"]), vectors, np.array([5, 0, 15]), own).write(tmp_path / "t.parquet")
-    kept = read(tmp_path / "t.parquet").table.confidence
+    kept = read(tmp_path / "t.parquet").confidence
     assert kept is not None and kept.tolist() == own.tolist()
     EmbeddingTable(pd.Index(["a", "b", "c"]), vectors).write(tmp_path / "t.parquet")
-    assert read(tmp_path / "t.parquet").table.confidence is None
+    assert read(tmp_path / "t.parquet").confidence is None
 
 
 def test_a_confidence_that_is_null_is_refused(tmp_path: Path) -> None:
