@@ -78,6 +78,10 @@ class SequenceTeacherConfig(_TrainedTeacher):
     user_power: float = Field(
         0.5, ge=0, le=1, description="users are drawn in proportion to their positives to this power"
     )
+    loss: Literal["softmax", "gbce"] = Field(
+        "softmax", description="softmax over candidates, or gSASRec's binary cross-entropy (without logQ correction)"
+    )
+    gbce_t: float = Field(0.75, ge=0, le=1, description="calibration of gbce: 0 is plain binary cross-entropy")
     length: int = Field(50, ge=1, description="items of a user that the model sees at once")
     layers: int = Field(2, ge=1, description="Transformer blocks")
     heads: int = Field(2, ge=1, description="attention heads; they divide dim")
@@ -93,9 +97,11 @@ class SequenceTeacherConfig(_TrainedTeacher):
     )
 
     @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
+    def _fits_together(self) -> Self:
         if self.dim % self.heads:
             raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
+        if self.loss == "gbce" and self.geometry == "cosine":
+            raise ValueError("loss gbce needs geometry dot: cosines with most items cannot all be far below zero")
         return self
 
 

@@ -52,6 +52,28 @@ def bpr_loss(targets: Tensor, user: Tensor, negatives: Tensor, *, column: Tensor
     return _mean(softplus(drawn - targets), weight)
 
 
+def gbce_loss(targets: Tensor, user: Tensor, negatives: Tensor, *, beta: float, weight: Tensor) -> Tensor:
+    """Generalised binary cross-entropy, which undoes the overconfidence of sampled negatives (gSASRec; Petrov and
+    Macdonald, RecSys 2023, arXiv 2308.07192, §5): −(β log σ(target) + Σ log(1 − σ(negative))) / (M + 1).
+
+    Args:
+        targets, user, negatives, weight: as in :func:`softmax_loss`; a masked negative gives no loss.
+        beta: of :func:`gbce_power`; 1 is binary cross-entropy.
+    """
+    rest = softplus(negatives).sum(dim=1, keepdim=True)
+    return _mean((beta * softplus(-targets) + gather(rest, user).squeeze(1)) / (negatives.shape[1] + 1), weight)
+
+
+def gbce_power(*, negatives: int, items: int, t: float) -> float:
+    """β = α (t (1 − 1/α) + 1/α) with the sampling rate α = negatives / (items − 1) (gSASRec, §5.2).
+
+    Args:
+        t: calibration: 1 gives probabilities of the full softmax's kind, 0 plain binary cross-entropy.
+    """
+    rate = min(1.0, negatives / max(items - 1, 1))
+    return rate * (t * (1 - 1 / rate) + 1 / rate)
+
+
 def length_penalty(vectors: Tensor, *, l2: float) -> Tensor:
     """``l2`` times the mean squared length of [n, d] vectors."""
     return l2 * vectors.square().sum(dim=1).mean()

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from recdistill.teachers.indexing import gather
-from recdistill.teachers.losses import MASKED, candidate_bias, length_penalty, softmax_loss
+from recdistill.teachers.losses import MASKED, candidate_bias, gbce_loss, gbce_power, length_penalty, softmax_loss
 from recdistill.teachers.positives import NegativeSampler, Positives, UserSampler
 from recdistill.teachers.tables import IdTable
 from recdistill.teachers.transformer import CausalTransformer, running_mean
@@ -40,6 +40,7 @@ class SequenceTeacher:
     Args:
         full_softmax: every item is a candidate; else ``negatives`` sampled ones, with logQ correction.
         logq: 1 leaves the popularity of items in the vectors, 0 takes it out.
+        loss, gbce_t: softmax, or gSASRec's binary cross-entropy and its calibration.
         pooled_weight: of the running mean's loss.
         l2: weight of the mean squared length of the item vectors that a step reads.
         seed: of initial values and of every step's draw.
@@ -53,6 +54,8 @@ class SequenceTeacher:
         geometry: Literal["cosine", "dot"],
         temperature: float,
         length: int,
+        loss: Literal["softmax", "gbce"],
+        gbce_t: float,
         layers: int,
         heads: int,
         full_softmax: bool,
@@ -74,6 +77,9 @@ class SequenceTeacher:
         self._cosine, self._temperature = geometry == "cosine", temperature
         self._full, self._negatives, self._pooled_weight = full_softmax, negatives, pooled_weight
         self._length, self._batch, self._seed = length, batch, seed
+        size = len(positives.item_ids)
+        drawn = size - 1 if full_softmax else negatives
+        self._beta = gbce_power(negatives=drawn, items=size, t=gbce_t) if loss == "gbce" else None
         self._l2 = l2
         self._users = UserSampler(positives.counts, power=user_power)
         self._sampler = NegativeSampler(positives.support, power=negatives_power)
@@ -130,6 +136,8 @@ class SequenceTeacher:
             seen, following, others = batch.seen, batch.following, vectors
         else:
             candidates, log_expected = self._sampler.draw(self._negatives, generator)
+            if self._beta is not None:
+                log_expected = None  # β does what the correction does for the softmax
             every = torch.cat([batch.seen.flatten(), batch.following.flatten(), candidates])
             needed, place = torch.unique(every, return_inverse=True)
             rows = self._items.lookup(needed)
@@ -144,12 +152,12 @@ class SequenceTeacher:
         def loss_of(states: Tensor) -> Tensor:
             states = self._compared(states[batch.real])
             states = states / self._temperature if self._cosine else states
-            return softmax_loss(
-                (states * goal).sum(1) + self._prior[target],
-                torch.arange(len(states)),
-                torch.addmm(bias, states, others.T).masked_fill(hit, MASKED),
-                weight=torch.ones(len(states)),
-            )
+            own, weight = torch.arange(len(states)), torch.ones(len(states))
+            goals = (states * goal).sum(1) + self._prior[target]
+            negatives = torch.addmm(bias, states, others.T).masked_fill(hit, MASKED)
+            if self._beta is not None:
+                return gbce_loss(goals, own, negatives, beta=self._beta, weight=weight)
+            return softmax_loss(goals, own, negatives, weight=weight)
 
         inputs = gather(vectors, seen)  # [B, L, d]
         parts = {"state_loss": loss_of(self._model(inputs))}

@@ -142,7 +142,7 @@ class _Run:
         known = self._catalogue.get_indexer(positives.item_ids)
         support = np.zeros(len(self._catalogue), dtype=np.int64)
         support[known] = positives.support.numpy()
-        self._popularity = self._questions.of_popularity(support, self._present(known))
+        self._popularity = Score.of(self._questions.of_popularity(support, self._present(known)))
 
     def validation(self) -> dict[str, Any]:
         """What the report says of the questions, with popularity's score to compare with."""
@@ -173,8 +173,8 @@ class _Run:
             metadata = {**table.metadata, "fit": which, "seed": self._seed, "key": self._key}
             if which == "selection":
                 vectors, present = table.align(self._catalogue)
-                score = self._questions.of_table(vectors, present, cosine=metadata["geometry"] == "cosine")
-                metadata["scores"] = {"mean": asdict(score)}
+                ranks = self._questions.of_table(vectors, present, cosine=metadata["geometry"] == "cosine")
+                metadata["scores"] = {"mean": asdict(Score.of(ranks))}
             EmbeddingTable(table.ids, table.vectors, table.support, table.confidence, metadata).write(path)
         return self._about(name)
 
@@ -248,10 +248,10 @@ class _Run:
     def _score(self, teacher: Teacher, positives: Positives, form: str, cosine: bool) -> Score:
         known, vectors = self._catalogue.get_indexer(positives.item_ids), teacher.vectors().numpy()
         if form == "state" and isinstance(teacher, SequenceTeacher):
-            return self._questions.of_states(teacher.user_states, vectors, known)
+            return Score.of(self._questions.of_states(teacher.user_states, vectors, known))
         table, present = np.zeros((len(self._catalogue), vectors.shape[1]), dtype=np.float32), self._present(known)
         table[known] = vectors
-        return self._questions.of_table(table, present, cosine=cosine)
+        return Score.of(self._questions.of_table(table, present, cosine=cosine))
 
     def _present(self, known: np.ndarray) -> np.ndarray:
         present = np.zeros(len(self._catalogue), dtype=bool)

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from recdistill.contracts.fold import Fold
+from recdistill.contracts.fold import Fit, Fold
 from recdistill.errors import UserError
 from recdistill.retrieval.cases import Cases
 from recdistill.retrieval.config import QuestionsConfig
@@ -25,16 +25,20 @@ _CUT = 10
 
 @dataclass(frozen=True)
 class Score:
-    """Mean over all cases; a target that the teacher does not know is a miss."""
+    """Mean over all cases."""
 
     ndcg_at_10: float
     recall_at_10: float
 
     @classmethod
-    def of(cls, ranks: np.ndarray, known: np.ndarray) -> Score:
-        """From [C] ranks and [C] bool: the teacher has a vector for the target."""
-        hit = known & (ranks <= _CUT)
-        return cls(float(np.where(hit, 1 / np.log2(1 + ranks), 0.0).mean()), float(hit.mean()))
+    def of(cls, ranks: np.ndarray) -> Score:
+        """From [C] ranks, infinite where the teacher does not know the target: a miss."""
+        return cls(float(gains(ranks).mean()), float((ranks <= _CUT).mean()))
+
+
+def gains(ranks: np.ndarray) -> np.ndarray:
+    """[C] what each case adds to NDCG@10: 1 / log2(1 + rank) up to rank 10, then 0."""
+    return np.where(ranks <= _CUT, 1 / np.log2(1 + ranks), 0.0)
 
 
 class Questions:
@@ -43,16 +47,18 @@ class Questions:
     Users' states see their last items in order, tables the mean of some of them.
     """
 
-    def __init__(self, config: QuestionsConfig, fold: Fold, *, state_length: int, seed: int) -> None:
-        """Draw them from the validation window; ``state_length`` items are what a sequence model sees."""
-        drawn = fold_cases(config, fold, "selection", seed=seed)
+    def __init__(
+        self, config: QuestionsConfig, fold: Fold, fit: Fit = "selection", *, state_length: int, seed: int
+    ) -> None:
+        """Draw them from the fit's target window; ``state_length`` items are what a sequence model sees."""
+        drawn = fold_cases(config, fold, fit, seed=seed)
         if not len(drawn):
             raise UserError(
                 f"the validation window asks nothing: no positive of it has {config.min_history} earlier ones of the "
                 "same user",
                 remedy="lower evaluate.seq2item.min_history, or widen split's validation window",
             )
-        in_order = fold_cases(config, fold, "selection", seed=seed, length=state_length, last=state_length)
+        in_order = fold_cases(config, fold, fit, seed=seed, length=state_length, last=state_length)
         same = pd.MultiIndex.from_arrays([in_order.user, in_order.target])
         place = same.get_indexer(pd.MultiIndex.from_arrays([drawn.user, drawn.target]))
         self.drawn, self.in_order = drawn.take(place >= 0), in_order.take(place[place >= 0])
@@ -65,18 +71,18 @@ class Questions:
         """How many users are asked about."""
         return len(np.unique(self.drawn.user))
 
-    def of_table(self, vectors: np.ndarray, present: np.ndarray, *, cosine: bool) -> Score:
-        """Score a table by the mean of the query's vectors.
+    def of_table(self, vectors: np.ndarray, present: np.ndarray, *, cosine: bool) -> np.ndarray:
+        """[C] ranks by a table: the mean of the query's vectors asks.
 
         Args:
             vectors: [I, d] in the catalogue's order.
             present: [I] bool: which items the teacher knows.
         """
         ranks = case_ranks(vectors, self.drawn, cosine=cosine, present=present)
-        return Score.of(ranks, present[self.drawn.target])
+        return np.where(present[self.drawn.target], ranks, np.inf)
 
-    def of_states(self, states: Callable[[Tensor], Tensor], vectors: np.ndarray, known: np.ndarray) -> Score:
-        """Score a sequence model by the state behind the user's last items.
+    def of_states(self, states: Callable[[Tensor], Tensor], vectors: np.ndarray, known: np.ndarray) -> np.ndarray:
+        """[C] ranks by a sequence model: the state behind the user's last items asks.
 
         Args:
             states: [C, L] vocabulary rows (-1 = padding behind) → [C, d].
@@ -93,14 +99,14 @@ class Questions:
         matrix, present = np.zeros((catalogue, vectors.shape[1]), dtype=np.float32), np.zeros(catalogue, dtype=bool)
         matrix[known], present[known] = vectors, True
         ranks = _ranks(states(torch.from_numpy(query)), torch.from_numpy(matrix), cases, present)
-        return Score.of(ranks, present[cases.target])
+        return np.where(present[cases.target], ranks, np.inf)
 
-    def of_popularity(self, support: np.ndarray, present: np.ndarray) -> Score:
-        """Score the items' [I] support as if it were a teacher."""
+    def of_popularity(self, support: np.ndarray, present: np.ndarray) -> np.ndarray:
+        """[C] ranks by the items' [I] support."""
         place = np.unique(support, return_inverse=True)[1]  # counts by rank: none too large to be told apart
         items = torch.from_numpy(place.astype(np.float64)).unsqueeze(1)
         ranks = _ranks(torch.ones(len(self.drawn), 1, dtype=torch.float64), items, self.drawn, present)
-        return Score.of(ranks, present[self.drawn.target])
+        return np.where(present[self.drawn.target], ranks, np.inf)
 
 
 def _ranks(queries: Tensor, items: Tensor, cases: Cases, present: np.ndarray) -> np.ndarray:

@@ -99,7 +99,21 @@ def next_hits(teacher: SequenceTeacher, positives: Positives) -> float:
 
 
 @pytest.mark.parametrize(
-    "kind", [{}, {"full_softmax_up_to": 0, "negatives": 16}, {"geometry": "dot", "pooled_weight": 0}], ids=str
+    "kind",
+    [
+        {},
+        {"full_softmax_up_to": 0, "negatives": 16},
+        {"geometry": "dot", "pooled_weight": 0},
+        {
+            "full_softmax_up_to": 0,
+            "negatives": 16,
+            "loss": "gbce",
+            "gbce_t": 0.0,
+            "geometry": "dot",
+            "pooled_weight": 0,
+        },
+    ],
+    ids=str,
 )
 def test_the_planted_order_is_learned(kind: Mapping[str, Any], planted: Positives) -> None:
     teacher = build_sequence_teacher(SequenceTeacherConfig(**SMALL, **kind), planted, seed=0)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from recdistill.teachers.losses import MASKED, bpr_loss, candidate_bias, softmax_loss
+from recdistill.teachers.losses import MASKED, bpr_loss, candidate_bias, gbce_loss, gbce_power, softmax_loss
 
 
 def test_softmax_by_hand() -> None:
@@ -68,3 +68,19 @@ def test_a_user_without_negatives_gives_no_loss_and_no_gradient() -> None:
     assert loss.item() == 0.0
     assert targets.grad is not None and targets.grad.abs().max() == 0
     assert negatives.grad is not None and torch.isfinite(negatives.grad).all()
+
+
+def test_gbce_by_hand() -> None:
+    """Scores log 3 and −log 3 mean σ = 3/4 and 1/4; a masked negative counts in the mean's size alone."""
+    log3 = math.log(3)
+    loss = gbce_loss(
+        torch.tensor([log3]), torch.tensor([0]), torch.tensor([[-log3, MASKED]]), beta=0.5, weight=torch.ones(1)
+    )
+    assert float(loss) == pytest.approx(-(0.5 * math.log(0.75) + math.log(0.75)) / 3, rel=1e-6)
+
+
+def test_gbce_power_runs_from_cross_entropy_to_the_sampling_rate() -> None:
+    assert gbce_power(negatives=10, items=101, t=0) == pytest.approx(1)
+    assert gbce_power(negatives=10, items=101, t=1) == pytest.approx(0.1)
+    assert gbce_power(negatives=10, items=101, t=0.75) == pytest.approx(0.1 * (0.75 * (1 - 10) + 10))
+    assert gbce_power(negatives=100, items=101, t=1) == pytest.approx(1)  # every item is a negative
