@@ -108,15 +108,16 @@ def next_hits(teacher: SequenceTeacher, positives: Positives) -> float:
             "full_softmax_up_to": 0,
             "negatives": 16,
             "loss": "gbce",
-            "gbce_t": 0.0,
             "geometry": "dot",
             "pooled_weight": 0,
+            "dropout": 0.0,
+            "init_scale": 0.2,
         },
     ],
     ids=str,
 )
 def test_the_planted_order_is_learned(kind: Mapping[str, Any], planted: Positives) -> None:
-    teacher = build_sequence_teacher(SequenceTeacherConfig(**SMALL, **kind), planted, seed=0)
+    teacher = build_sequence_teacher(SequenceTeacherConfig(**{**SMALL, **kind}), planted, seed=0)
     before = next_hits(teacher, planted)
     for step in range(200):
         torch.manual_seed(step)
