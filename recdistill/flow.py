@@ -61,7 +61,7 @@ _SUMMARIES = {
 
 
 def run(recipe: Recipe, *, out: Path, until: str = "report", say: Callable[[str], None]) -> dict[str, Any]:
-    """Run a recipe's stages up to ``until`` in the run folder ``out``, skipping what is unchanged.
+    """Run a recipe's stage ``until`` and what it needs in the run folder ``out``, skipping what is unchanged.
 
     Returns:
         the content of ``metrics.json``, {} when the report was not reached.
@@ -86,14 +86,24 @@ def run(recipe: Recipe, *, out: Path, until: str = "report", say: Callable[[str]
             write_json(recipe.model_dump(mode="json"), out / _RECIPE)
             if not _begin_seeds(recipe, inputs, tracker):
                 runner.forget("report")  # which gives the seeds' tracked runs their figures
+            needed = _needed(flow, until)
             for stage in flow:
-                if STAGES.index(stage.name) > STAGES.index(until):
+                if stage.folder not in needed:
                     continue
                 if runner.execute(stage) and stage.name != "report":
                     _drop_headline(runner)
                 for warning in _warnings(recipe, stage.name, out / stage.folder):
                     say(f"warning: {warning}")
         return json.loads((out / "metrics.json").read_text(encoding="utf-8")) if until == "report" else {}
+
+
+def _needed(flow: Sequence[Stage], until: str) -> set[str]:
+    """Folders of the stages of that name, and of all that they read, directly or not."""
+    needed = {stage.folder for stage in flow if stage.name == until}
+    for stage in reversed(flow):  # a stage stands behind all that it reads
+        if stage.folder in needed:
+            needed |= set(stage.reads)
+    return needed
 
 
 def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker) -> list[Stage]:

@@ -135,3 +135,11 @@ def test_killed_and_run_again_gives_the_same_metrics(whole, tmp_path, stage):
     expected, found = (json.loads((folder / "metrics.json").read_text()) for folder in (whole, out))
     assert expected.keys() == found.keys()
     assert max(abs(expected[key]["value"] - found[key]["value"]) for key in expected) <= 1e-6
+
+
+def test_a_stage_runs_with_what_it_needs_and_no_more(tmp_path):
+    """Teachers need no content: a log without any has teachers all the same."""
+    result = CliRunner().invoke(app, ["teach", str(RECIPE), "--out", str(tmp_path)], env={"MLFLOW_TRACKING_URI": None})
+    assert result.exit_code == 0, result.output
+    made = {path.parent.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("_stage.json")}
+    assert made == {"data", "split", "seed-0/time/teach"}

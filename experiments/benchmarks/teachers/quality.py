@@ -188,6 +188,8 @@ class Arena:
                 {
                     "input": str(given),
                     "output": str(self.out / "peer_out.npz"),
+                    "loss": "softmax",
+                    "negatives": 1,
                     "dim": 64,
                     "length": LENGTH,
                     "seed": seed,
