@@ -31,7 +31,7 @@ from recdistill.contracts.fold import Fold
 from recdistill.contracts.tables import read_table, write_json
 from recdistill.distill import distill
 from recdistill.errors import UserError
-from recdistill.evaluation import evaluate, summarise, to_metrics_json
+from recdistill.evaluation import compare, evaluate, summarise, to_metrics_json
 from recdistill.export import export
 from recdistill.ingest import DataConfig, ingest, input_fingerprint
 from recdistill.mining import mine
@@ -344,7 +344,7 @@ def collect(paths: Sequence[Path]) -> dict[str, Any]:
     records: pd.DataFrame = pa.concat_tables(
         [read_table(path) for path in paths], promote_options="permissive"
     ).to_pandas()
-    return to_metrics_json(summarise(records))
+    return to_metrics_json(summarise(records), compare(records, "student", "content_student"))
 
 
 def _settings(recipe: Recipe) -> dict[str, dict[str, Any]]:
@@ -399,8 +399,11 @@ def _refuse_foreign(out: Path) -> None:
 
 def _drop_headline(runner: Runner) -> None:
     """Take away the figures and the page of what is no longer there; the report then makes them anew."""
-    for name in _HEADLINE:
-        (runner.out / name).unlink(missing_ok=True)
+    stale = [name for name in _HEADLINE if (runner.out / name).exists()]
+    for name in stale:
+        (runner.out / name).unlink()
+    if stale:
+        runner.say(f"{' and '.join(stale)}: of other settings or data, removed; `recdistill run` makes them anew")
     runner.forget("report")
 
 

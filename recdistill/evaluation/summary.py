@@ -66,18 +66,34 @@ def summarise(records: pd.DataFrame, *, draws: int = 1000, seed: int = 0) -> pd.
     return pd.DataFrame(rows, columns=header).sort_values(KEY, ignore_index=True)
 
 
-def to_metrics_json(summary: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """The content of ``metrics.json``: ``subject/benchmark/split/metric`` → value, sd, n, low, high, units."""
+def to_metrics_json(summary: pd.DataFrame, gains: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """The content of ``metrics.json``: ``subject/benchmark/split/metric`` → value, sd, n, low, high, units.
+
+    Args:
+        summary: of :func:`summarise`.
+        gains: of :func:`compare` for student and content-only student; the student's figures get ``gain``: value, low,
+            high of the paired difference, which two intervals side by side cannot tell.
+    """
+    gain = {
+        "/".join(("student", *(str(row[part]) for part in KEY[1:]))): {
+            "value": row["difference"],
+            "low": _or_none(row["low"]),
+            "high": _or_none(row["high"]),
+        }
+        for row in gains.to_dict("records")
+    }
     figures = {}
     for row in summary.to_dict("records"):
         if math.isfinite(row["value"]):
-            figures["/".join(str(row[part]) for part in KEY)] = {
+            key = "/".join(str(row[part]) for part in KEY)
+            figures[key] = {
                 "value": row["value"],
                 "sd": row["sd"],
                 "n": int(row["n"]),
                 "low": _or_none(row["low"]),
                 "high": _or_none(row["high"]),
                 "units": int(row["units"]),
+                **({"gain": gain[key]} if key in gain else {}),
             }
     return figures
 

@@ -18,7 +18,15 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from recdistill.teachers.indexing import gather
-from recdistill.teachers.losses import MASKED, candidate_bias, gbce_loss, gbce_power, length_penalty, softmax_loss
+from recdistill.teachers.losses import (
+    MASKED,
+    candidate_bias,
+    full_softmax_loss,
+    gbce_loss,
+    gbce_power,
+    length_penalty,
+    softmax_loss,
+)
 from recdistill.teachers.positives import NegativeSampler, Positives, UserSampler
 from recdistill.teachers.tables import IdTable
 from recdistill.teachers.transformer import CausalTransformer, running_mean
@@ -147,14 +155,17 @@ class SequenceTeacher:
         target = batch.following[batch.real]  # [P]
         goal = gather(vectors, following[batch.real])
         bias = candidate_bias(self._prior[candidates], log_expected)
-        hit = target.unsqueeze(1) == candidates  # a candidate that is the target itself
 
         def loss_of(states: Tensor) -> Tensor:
             states = self._compared(states[batch.real])
             states = states / self._temperature if self._cosine else states
+            if self._full and self._beta is None:
+                return full_softmax_loss(states, others, bias, target)
             own, weight = torch.arange(len(states)), torch.ones(len(states))
             goals = (states * goal).sum(1) + self._prior[target]
-            negatives = torch.addmm(bias, states, others.T).masked_fill(hit, MASKED)
+            negatives = torch.addmm(bias, states, others.T).masked_fill(
+                target.unsqueeze(1) == candidates, MASKED
+            )  # the target is no negative of its own
             if self._beta is not None:
                 return gbce_loss(goals, own, negatives, beta=self._beta, weight=weight)
             return softmax_loss(goals, own, negatives, weight=weight)

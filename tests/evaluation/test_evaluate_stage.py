@@ -46,7 +46,8 @@ Judged = tuple[Planted, Path, Figures, dict[str, object]]
 def run(world: Planted, out: Path, config: EvaluateConfig = SMALL) -> tuple[Figures, dict[str, object]]:
     evaluate(config, fold=world.fold, out=out, seed=0, **world.paths())
     records = read_table(out / RECORDS).to_pandas()
-    return to_metrics_json(summarise(records, draws=200)), json.loads((out / SUMMARY).read_text())
+    gains = compare(records, "student", "content_student", draws=200)
+    return to_metrics_json(summarise(records, draws=200), gains), json.loads((out / SUMMARY).read_text())
 
 
 @pytest.fixture(scope="module")

@@ -104,8 +104,10 @@ def test_figures_of_the_whole_and_json(tmp_path: object) -> None:
         records.whole("student", "clustering", "all", "nmi", value)
         records.whole("student", "clustering", "cold", "nmi", float("nan"))
         hits(records, "student", np.array([1.0]), np.array([0]))
+        hits(records, "content_student", np.array([0.25]), np.array([0]))
         parts.append(records)
-    figures = to_metrics_json(summarise(frame(parts, tmp_path)))
+    records_of_all = frame(parts, tmp_path)
+    figures = to_metrics_json(summarise(records_of_all), compare(records_of_all, "student", "content_student"))
     assert figures["student/clustering/all/nmi"] == {
         "value": pytest.approx(0.5),
         "sd": pytest.approx(np.sqrt(0.02)),
@@ -116,6 +118,8 @@ def test_figures_of_the_whole_and_json(tmp_path: object) -> None:
     }
     assert "student/clustering/cold/nmi" not in figures
     assert figures["student/seq2item_vanilla/all/recall_at_10"]["units"] == 1
+    assert figures["student/seq2item_vanilla/all/recall_at_10"]["gain"] == {"value": 0.75, "low": 0.75, "high": 0.75}
+    assert "gain" not in figures["content_student/seq2item_vanilla/all/recall_at_10"]
     json.dumps(figures, allow_nan=False)
 
 
@@ -160,4 +164,4 @@ def test_a_fold_without_an_interval_leaves_the_mean_without_one(tmp_path: object
 def test_nothing_to_summarise(tmp_path: object) -> None:
     empty = frame([Records(0, "time")], tmp_path)
     assert len(summarise(empty)) == 0
-    assert to_metrics_json(summarise(empty)) == {}
+    assert to_metrics_json(summarise(empty), compare(empty, "student", "content_student")) == {}

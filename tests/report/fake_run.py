@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from recdistill.contracts import names
 from recdistill.contracts.records import Records
 from recdistill.contracts.tables import EmbeddingTable, write_json, write_table
-from recdistill.evaluation import summarise, to_metrics_json
+from recdistill.evaluation import compare, summarise, to_metrics_json
 from recdistill.tracking.journal import Journal
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \"quoted\" & 'co'"
@@ -70,7 +70,9 @@ def write_run(
         _summaries(part, seed)
     _mining(out / f"seed-{seeds[0]}" / "time" / "mine" / "final", ids, cold, rng)
     _journal(out, seeds)
-    write_json(to_metrics_json(summarise(pd.concat(records), draws=200)), out / "metrics.json")
+    every = pd.concat(records)
+    gains = compare(every, "student", "content_student", draws=200)
+    write_json(to_metrics_json(summarise(every, draws=200), gains), out / "metrics.json")
     quality = {
         "items": items,
         "distinct": items - 31,

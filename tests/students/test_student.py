@@ -283,7 +283,7 @@ def test_the_order_of_fields_does_not_matter(student: RecDistillStudent) -> None
         ({"image": 3}, "item 1: image is int"),
         ({"audio": np.zeros(4)}, "item 1: audio is ndarray"),
         ({"image": b"nonsense"}, "item 1 has nothing readable: not an image"),
-        ({"image": "/no/such.png"}, "item 1 has nothing readable: not readable"),
+        ({"image": "/no/such.png"}, "item 1 has nothing readable: /no/such.png: not readable"),
         ({"text": {"title": "<br>"}}, "item 1 has nothing that this student reads"),
     ],
 )

@@ -7,7 +7,15 @@ import math
 import pytest
 import torch
 
-from recdistill.teachers.losses import MASKED, bpr_loss, candidate_bias, gbce_loss, gbce_power, softmax_loss
+from recdistill.teachers.losses import (
+    MASKED,
+    bpr_loss,
+    candidate_bias,
+    full_softmax_loss,
+    gbce_loss,
+    gbce_power,
+    softmax_loss,
+)
 
 
 def test_softmax_by_hand() -> None:
@@ -84,3 +92,22 @@ def test_gbce_power_runs_from_cross_entropy_to_the_sampling_rate() -> None:
     assert gbce_power(negatives=10, items=101, t=1) == pytest.approx(0.1)
     assert gbce_power(negatives=10, items=101, t=0.75) == pytest.approx(0.1 * (0.75 * (1 - 10) + 10))
     assert gbce_power(negatives=100, items=101, t=1) == pytest.approx(1)  # every item is a negative
+
+
+@pytest.mark.parametrize("block", [1, 3, 100])
+def test_full_softmax_in_blocks_equals_the_plain_one_in_value_and_gradient(block: int) -> None:
+    torch.manual_seed(0)
+    states = torch.randn(7, 4, dtype=torch.float64, requires_grad=True)
+    items = torch.randn(9, 4, dtype=torch.float64, requires_grad=True)
+    bias, target = torch.randn(9, dtype=torch.float64), torch.tensor([0, 8, 3, 3, 1, 0, 5])
+    found = 2 * full_softmax_loss(states, items, bias, target, block=block)
+    found_gradients = torch.autograd.grad(found, [states, items])
+    plain = 2 * torch.nn.functional.cross_entropy(states @ items.T + bias, target)
+    assert found.item() == pytest.approx(plain.item(), rel=1e-12)
+    for one, other in zip(found_gradients, torch.autograd.grad(plain, [states, items]), strict=True):
+        torch.testing.assert_close(one, other)
+    # And as the softmax of scores that leave the target out of its own rivals.
+    scores = (states @ items.T + bias).masked_fill(torch.nn.functional.one_hot(target, 9).bool(), MASKED)
+    goals = (states * items[target]).sum(1) + bias[target]
+    apart = softmax_loss(goals, torch.arange(7), scores, weight=torch.ones(7, dtype=torch.float64))
+    assert found.item() == pytest.approx(2 * apart.item(), rel=1e-9)

@@ -60,7 +60,7 @@ def read_bytes(source: bytes | Path, *, limits: MediaLimits) -> bytes:
                 raise BadMediaError(f"file of {source.stat().st_size:,} bytes, more than {limits.max_bytes:,}")
             source = source.read_bytes()
         except OSError as error:
-            raise BadMediaError(f"not readable: {error.strerror or error}") from error
+            raise BadMediaError(f"{error.filename}: not readable: {error.strerror or error}") from error
     if not source:
         raise BadMediaError("empty file")
     if len(source) > limits.max_bytes:
