@@ -17,9 +17,8 @@ Stages meet through the tables in those folders only.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,16 +32,17 @@ from recdistill.distill import distill
 from recdistill.errors import UserError
 from recdistill.evaluation import compare, evaluate, summarise, to_metrics_json
 from recdistill.export import export
-from recdistill.ingest import DataConfig, ingest, input_fingerprint
+from recdistill.ingest import ingest, input_fingerprint
+from recdistill.inputs import digest, input_places, local_towers, media_folders, placeless_sections, roots, sections
 from recdistill.mining import mine
 from recdistill.rankers import rank
+from recdistill.remarks import remarks
 from recdistill.report import build_report
 from recdistill.resources import data_contracts
 from recdistill.retrieval.config import QuestionsConfig
 from recdistill.runs import Runner, Stage, locked
 from recdistill.split import split
-from recdistill.students import EncodersConfig, encode
-from recdistill.students.config import PACKAGED
+from recdistill.students import encode
 from recdistill.students.encoders.source import folder_digest
 from recdistill.teachers import teach
 from recdistill.tracking import Tracker, provenance_tags
@@ -52,7 +52,6 @@ STAGES = ("validate", "encode", "split", "teach", "mine", "distill", "evaluate",
 _RECORDS = "metric_records.parquet"
 _RECIPE = "recipe.json"
 _HEADLINE = ("metrics.json", "report.html")
-_PLACES = {"root", "cache"}  # settings of where things are kept; no result depends on them
 _CHECKED = ("interactions", "items", "media")  # the contracts that validate checks
 _SUMMARIES = {
     "validation.json", "encode.json", "split.json", "teachers.json", "funnel.json",
@@ -79,7 +78,7 @@ def run(recipe: Recipe, *, out: Path, until: str = "report", say: Callable[[str]
         with Tracker(out, experiment=recipe.name) as tracker:
             inputs = input_fingerprint(recipe.data)
             flow = stages(recipe, inputs=inputs, out=out, tracker=tracker)
-            runner.check(flow, inputs=_inputs(recipe), roots=_roots(recipe.data))
+            runner.check(flow, inputs=input_places(recipe), roots=roots(recipe.data))
             runner.plan(flow)
             if not runner.done(flow[-1]) or not all((out / name).exists() for name in _HEADLINE):
                 _drop_headline(runner)
@@ -92,7 +91,7 @@ def run(recipe: Recipe, *, out: Path, until: str = "report", say: Callable[[str]
                     continue
                 if runner.execute(stage) and stage.name != "report":
                     _drop_headline(runner)
-                for warning in _warnings(recipe, stage.name, out / stage.folder):
+                for warning in remarks(recipe, stage.name, out / stage.folder):
                     say(f"warning: {warning}")
         return json.loads((out / "metrics.json").read_text(encoding="utf-8")) if until == "report" else {}
 
@@ -113,8 +112,8 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker) -> list[
         inputs: digest of the raw data.
     """
     data = out / "data"
-    settings = _settings(recipe)
-    placeless = {name: _placeless(getattr(recipe, name).model_dump(exclude=_PLACES)) for name in settings}
+    settings = sections(recipe)
+    deciding = placeless_sections(recipe)
     parents = _parents(recipe)
     first_seed, first_fold = recipe.seeds[0], recipe.split.fold_names()[0]
 
@@ -150,7 +149,7 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker) -> list[
             run_log.finish()
 
         shared = ("contracts", "training")
-        depends = {section: placeless[section] for section in uses}
+        depends = {section: deciding[section] for section in uses}
         return Stage(
             name, folder, {**depends, "seed": seed, "fold": fold, **(extra or {})}, reads, (*code, *shared), tracked
         )
@@ -165,9 +164,9 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker) -> list[
             code=["ingest"],
             extra={
                 "inputs": inputs,
-                "contracts": [_digest(data_contracts() / f"{name}.yaml") for name in _CHECKED],
+                "contracts": [digest(data_contracts() / f"{name}.yaml") for name in _CHECKED],
                 # The media table names the files of a folder, whose place therefore does count.
-                "media": [str(path.absolute()) for path in _media_folders(recipe.data)],
+                "media": [str(path.absolute()) for path in media_folders(recipe.data)],
             },
         ),
         make(
@@ -177,7 +176,7 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker) -> list[
             uses=["encoders"],
             reads=["data"],
             code=["students"],
-            extra={"towers": {str(path): folder_digest(path) for path in _local_towers(recipe.encoders)}},
+            extra={"towers": {str(path): folder_digest(path) for path in local_towers(recipe.encoders)}},
         ),
         make(
             "split",
@@ -262,7 +261,7 @@ def _fold_stages(make: Callable[..., Stage], recipe: Recipe, *, out: Path, seed:
             uses=["teachers"],
             reads=["split"],
             code=["teachers", "retrieval"],
-            extra={**questions, "external": [_digest(table.path) for table in recipe.teachers.external]},
+            extra={**questions, "external": [digest(table.path) for table in recipe.teachers.external]},
             **of,
         ),
         make(
@@ -347,24 +346,6 @@ def collect(paths: Sequence[Path]) -> dict[str, Any]:
     return to_metrics_json(summarise(records), compare(records, "student", "content_student"))
 
 
-def _settings(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """The stages' sections, JSON-able."""
-    return {
-        name: getattr(recipe, name).model_dump(mode="json")
-        for name in Recipe.model_fields
-        if name not in ("name", "seeds")
-    }
-
-
-def _placeless(value: Any) -> Any:
-    """Dumped settings without the places of files, whose contents count instead; an ending says how a file is read."""
-    if isinstance(value, Path):
-        return "".join(value.suffixes)
-    if isinstance(value, Mapping):
-        return {key: _placeless(part) for key, part in value.items()}
-    return [_placeless(part) for part in value] if isinstance(value, list | tuple) else value
-
-
 def _parents(recipe: Recipe) -> dict[int, str]:
     """Each seed's tracked run, in which those of its stages are nested."""
     return {seed: f"seed-{seed}" for seed in recipe.seeds}
@@ -372,7 +353,7 @@ def _parents(recipe: Recipe) -> dict[int, str]:
 
 def _begin_seeds(recipe: Recipe, inputs: str, tracker: Tracker) -> bool:
     """Begin or continue the seeds' tracked runs; whether all of them have figures already."""
-    settings = _settings(recipe)
+    settings = sections(recipe)
     tags = {**provenance_tags(), "data.fingerprint": inputs}
     begun = [
         tracker.run(parent, parent=None, params={**settings, "seed": seed}, tags=tags)
@@ -405,72 +386,6 @@ def _drop_headline(runner: Runner) -> None:
     if stale:
         runner.say(f"{' and '.join(stale)}: of other settings or data, removed; `recdistill run` makes them anew")
     runner.forget("report")
-
-
-def _inputs(recipe: Recipe) -> Iterator[Path]:
-    """The files and folders that the recipe's stages read."""
-    data = recipe.data
-    labels = data.items.labels.values() if data.items is not None else ()
-    for table in (data.interactions, data.items, *labels, data.images, data.audio):
-        if table is not None:
-            yield from map(data.resolve, table.files)
-    yield from _media_folders(data)
-    yield from (table.path for table in recipe.teachers.external)
-    yield from _local_towers(recipe.encoders)
-
-
-def _roots(data: DataConfig) -> list[Path]:
-    """The folders in which an adapter looks for the files it knows."""
-    folders = {"movielens": (Path(),), "mind": data.mind.folders}.get(data.adapter, ())
-    return [data.resolve(folder) for folder in folders]
-
-
-def _media_folders(data: DataConfig) -> list[Path]:
-    found = (media.folder for media in (data.images, data.audio) if media is not None)
-    return [data.resolve(folder) for folder in found if folder is not None]
-
-
-def _local_towers(encoders: EncodersConfig) -> list[Path]:
-    """The folders of the towers that are neither packaged nor a hub's."""
-    names = (tower.name for tower in (encoders.text, encoders.image, encoders.audio) if tower is not None)
-    folders = (Path(name).expanduser() for name in names if not name.startswith(PACKAGED))
-    return [folder.resolve() for folder in folders if folder.is_dir()]
-
-
-def _digest(path: Path) -> str:
-    """SHA-256 of a file; "" if there is none, which the stage that reads it then says."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _warnings(recipe: Recipe, stage: str, folder: Path) -> list[str]:
-    """What a stage that ended well still wants the user to know."""
-    if stage == "validate":
-        found: list[str] = json.loads((folder / "validation.json").read_text(encoding="utf-8"))["warnings"]
-        return found
-    if stage == "teach":
-        about = json.loads((folder / "teachers.json").read_text(encoding="utf-8"))
-        popularity = about["validation"]["popularity"]["ndcg_at_10"]
-        return [
-            f"{name} is no better than popularity on validation (NDCG@10 {part['scores']['mean']['ndcg_at_10']:.4f} "
-            f"against {popularity:.4f}): see {folder / 'teachers.json'}"
-            for name, part in about["teachers"].items()
-            if not part["beats_popularity"]
-        ]
-    if stage == "export" and len(folds := recipe.split.fold_names()) > 1:
-        return [
-            f"the exported student is that of {folds[0]} of {len(folds)}: it has not trained on that fold's users and "
-            "items; for one that has seen the whole log's past take split.protocol=time"
-        ]
-    if stage == "encode" and (bad := read_table(folder / "bad_media.parquet").to_pylist()):
-        first = "; ".join(f"item {row['item_id']}: {row['reason']}" for row in bad[:3])
-        return [
-            f"{len(bad)} picture or sound files cannot be read and count as missing ({first}); "
-            f"see {folder / 'bad_media.parquet'}"
-        ]
-    return []
 
 
 def _prefixed(log: LogFn, prefix: str) -> LogFn:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from recdistill import flow, resources
 from recdistill.cli import app
 from recdistill.config import load_recipe
+from recdistill.remarks import remarks
 from recdistill.runs import Runner, locked
 
 LOG = "user,item,ts\n" + "".join(f"u{n % 5},i{n % 7},{1_600_000_000 + 60 * n}\n" for n in range(60))
@@ -195,6 +196,6 @@ def test_an_encoder_replaced_in_place_runs_encode_again(world: World) -> None:
 
 def test_the_fold_that_the_exported_student_is_of_is_said(world: World) -> None:
     folds = load_recipe(world.recipe, ["split.protocol=folds", "split.folds=3"])
-    (said,) = flow._warnings(folds, "export", world.home)
+    (said,) = remarks(folds, "export", world.home)
     assert "fold-0 of 3" in said
-    assert flow._warnings(load_recipe(world.recipe), "export", world.home) == []
+    assert remarks(load_recipe(world.recipe), "export", world.home) == []

@@ -78,7 +78,7 @@ class Arena:
                 {"learning_rate": (0.03, 0.3), "dense_learning_rate": (3e-4, 3e-3), "dropout": (0.1, 0.5)},
                 self._sequence_teacher,
             ),
-            "sasrec": Model({"lr": (5e-4, 5e-3), "dropout": (0.1, 0.5), "epochs": (4, 24)}, self._sasrec),
+            "sasrec": Model({"lr": (5e-4, 5e-3), "dropout": (0.1, 0.5), "epochs": (3, 12)}, self._sasrec),
             "popularity": Model({}, self._popularity),
         }
 

@@ -1,0 +1,76 @@
+"""What a recipe reads from outside the run folder, and what of its settings a result depends on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from recdistill.config import Recipe
+from recdistill.ingest import DataConfig
+from recdistill.students import EncodersConfig
+from recdistill.students.config import PACKAGED
+
+_PLACES = {"root", "cache"}  # settings of where things are kept; no result depends on them
+
+
+def sections(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """The stages' sections, JSON-able."""
+    return {
+        name: getattr(recipe, name).model_dump(mode="json")
+        for name in Recipe.model_fields
+        if name not in ("name", "seeds")
+    }
+
+
+def placeless_sections(recipe: Recipe) -> dict[str, Any]:
+    """The sections without the places of files, whose contents count instead; an ending says how a file is read."""
+    return {name: _placeless(getattr(recipe, name).model_dump(exclude=_PLACES)) for name in sections(recipe)}
+
+
+def _placeless(value: Any) -> Any:
+    if isinstance(value, Path):
+        return "".join(value.suffixes)
+    if isinstance(value, Mapping):
+        return {key: _placeless(part) for key, part in value.items()}
+    return [_placeless(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def input_places(recipe: Recipe) -> Iterator[Path]:
+    """The files and folders that the recipe's stages read."""
+    data = recipe.data
+    labels = data.items.labels.values() if data.items is not None else ()
+    for table in (data.interactions, data.items, *labels, data.images, data.audio):
+        if table is not None:
+            yield from map(data.resolve, table.files)
+    yield from media_folders(data)
+    yield from (table.path for table in recipe.teachers.external)
+    yield from local_towers(recipe.encoders)
+
+
+def roots(data: DataConfig) -> list[Path]:
+    """The folders in which an adapter looks for the files it knows."""
+    folders = {"movielens": (Path(),), "mind": data.mind.folders}.get(data.adapter, ())
+    return [data.resolve(folder) for folder in folders]
+
+
+def media_folders(data: DataConfig) -> list[Path]:
+    """The folders of pictures and sounds."""
+    found = (media.folder for media in (data.images, data.audio) if media is not None)
+    return [data.resolve(folder) for folder in found if folder is not None]
+
+
+def local_towers(encoders: EncodersConfig) -> list[Path]:
+    """The folders of the towers that are neither packaged nor a hub's."""
+    names = (tower.name for tower in (encoders.text, encoders.image, encoders.audio) if tower is not None)
+    folders = (Path(name).expanduser() for name in names if not name.startswith(PACKAGED))
+    return [folder.resolve() for folder in folders if folder.is_dir()]
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file; "" if there is none, which the stage that reads it then says."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

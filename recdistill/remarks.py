@@ -1,0 +1,37 @@
+"""What a stage that ended well still wants the user to know."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from recdistill.config import Recipe
+from recdistill.contracts.tables import read_table
+
+
+def remarks(recipe: Recipe, stage: str, folder: Path) -> list[str]:
+    """Of one stage, from what it wrote into its folder; none is an error."""
+    if stage == "validate":
+        found: list[str] = json.loads((folder / "validation.json").read_text(encoding="utf-8"))["warnings"]
+        return found
+    if stage == "teach":
+        about = json.loads((folder / "teachers.json").read_text(encoding="utf-8"))
+        popularity = about["validation"]["popularity"]["ndcg_at_10"]
+        return [
+            f"{name} is no better than popularity on validation (NDCG@10 {part['scores']['mean']['ndcg_at_10']:.4f} "
+            f"against {popularity:.4f}): see {folder / 'teachers.json'}"
+            for name, part in about["teachers"].items()
+            if not part["beats_popularity"]
+        ]
+    if stage == "export" and len(folds := recipe.split.fold_names()) > 1:
+        return [
+            f"the exported student is that of {folds[0]} of {len(folds)}: it has not trained on that fold's users and "
+            "items; for one that has seen the whole log's past take split.protocol=time"
+        ]
+    if stage == "encode" and (bad := read_table(folder / "bad_media.parquet").to_pylist()):
+        first = "; ".join(f"item {row['item_id']}: {row['reason']}" for row in bad[:3])
+        return [
+            f"{len(bad)} picture or sound files cannot be read and count as missing ({first}); "
+            f"see {folder / 'bad_media.parquet'}"
+        ]
+    return []
