@@ -53,7 +53,7 @@ def main() -> None:
     with torch.no_grad():
         vectors = network.item_model.get_all_embeddings()
         queries = given["query"]  # [C, L] items, -1 = padding behind
-        place = np.full(int(given["item"].max()) + 1, -1)
+        place = np.full(int(max(given["item"].max(), queries.max())) + 1, -1)  # histories go on behind the training
         items = model.data_preparator.get_known_item_ids()
         place[items.astype(int)] = ids.convert_to_internal(items)
         states = []
