@@ -23,7 +23,8 @@ FITS: tuple[Fit, ...] = ("selection", "final")
 TRAIN = "train.parquet"
 VALIDATION = "validation.parquet"
 TEST = "test.parquet"
-# Interactions of training users with held-out items (``folds`` only; else empty): judges may read them.
+# Interactions of training users with held-out items (``folds`` only; else empty): a later fit may learn from those of
+# validation; those of the test are nobody's to learn from, and count as part of the whole log alone.
 VALIDATION_JUDGE = "validation_judge.parquet"
 TEST_JUDGE = "test_judge.parquet"
 ITEMS = "items.parquet"

@@ -67,7 +67,6 @@ _METRICS = {
     "lt7_proxy": "LT7 proxy",
     "lt30_proxy": "LT30 proxy",
     "r2": "R² of the surrogate",
-    "calibration_error": "Calibration error",
 }
 _AT = re.compile(r"(?P<name>recall|ndcg|mrr|topk_overlap)_at_(?P<k>\d+)(?P<cold>_among_cold)?$")
 _SHORT = {"recall": "R", "ndcg": "NDCG", "mrr": "MRR", "topk_overlap": "Top-k overlap"}

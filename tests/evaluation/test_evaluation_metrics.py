@@ -13,7 +13,6 @@ from recdistill.evaluation import metrics
 from recdistill.evaluation.metrics import (
     DIRECTIONS,
     bijective_accuracy,
-    calibration_error,
     direction,
     kendall_tau,
     mrr,
@@ -30,7 +29,7 @@ seeds = st.integers(0, 10_000)
 
 def test_every_metric_is_classified() -> None:
     functions = [name for name in metrics.__all__ if inspect.isfunction(getattr(metrics, name)) and name != "direction"]
-    assert len(functions) == 9
+    assert len(functions) == 8
     for name in functions:
         assert direction(name) in ("higher", "lower"), name
         assert inspect.signature(getattr(metrics, name)).return_annotation == "float"
@@ -69,13 +68,6 @@ def test_metrics_of_ranks_are_shares_that_grow_with_k_and_ignore_order(found: np
 def test_no_cases_have_no_value() -> None:
     nothing = np.empty(0)
     assert all(np.isnan(value) for value in (recall_at_k(nothing, k=1), ndcg_at_k(nothing, k=1), mrr(nothing)))
-    assert np.isnan(calibration_error(nothing, nothing))
-
-
-def test_golden_value_of_calibration() -> None:
-    assert calibration_error(np.array([1, 0, 1, 1]), np.array([0.75, 0.75, 0.2, 1.0])) == pytest.approx(
-        (abs(1.5 - 1) + 0.8 + 0.0) / 4
-    )
 
 
 def test_golden_values_of_spaces() -> None:

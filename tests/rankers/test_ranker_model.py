@@ -42,7 +42,11 @@ def _inputs(n: int = 600, *, seed: int = 0) -> tuple[Inputs, np.ndarray, np.ndar
 
 
 def _train(
-    tmp_path: Path, *, seed: int = 0, inputs: tuple[Inputs, np.ndarray, np.ndarray] | None = None
+    tmp_path: Path,
+    *,
+    seed: int = 0,
+    inputs: tuple[Inputs, np.ndarray, np.ndarray] | None = None,
+    log: training.LogFn = lambda metrics, step: None,
 ) -> tuple[Ranker, training.Fitted]:
     rows, label, time = inputs or _inputs()
     return train_ranker(
@@ -55,7 +59,7 @@ def _train(
         key="k",
         description="test",
         seed=seed,
-        log=lambda metrics, step: None,
+        log=log,
     )
 
 
@@ -137,20 +141,8 @@ def test_a_killed_training_resumes_to_the_same_scores(tmp_path: Path, monkeypatc
         return every_step(*args, **{**options, "checkpoint_seconds": 0.0, "log_every": 1})  # type: ignore[arg-type]
 
     monkeypatch.setattr(room, "fit", fit)
-    rows, label, time = _inputs()
     with pytest.raises(Killed):
-        train_ranker(
-            CONFIG,
-            _features(),
-            rows,
-            label=label,
-            time=time,
-            checkpoint=tmp_path / "ranker.pt",
-            key="k",
-            description="test",
-            seed=0,
-            log=dying,
-        )
+        _train(tmp_path, log=dying)
     assert (tmp_path / "ranker.pt").exists()
     resumed, _ = _train(tmp_path)
     np.testing.assert_allclose(score(resumed, _features(), inputs), plain, atol=1e-6)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from recdistill.evaluation.metrics.ranking import calibration_error
 from recdistill.evaluation.metrics.retrieval import mrr, ndcg_at_k, recall_at_k
 from recdistill.evaluation.metrics.structure import (
     bijective_accuracy,
@@ -19,7 +18,6 @@ __all__ = [
     "DIRECTIONS",
     "Direction",
     "bijective_accuracy",
-    "calibration_error",
     "direction",
     "kendall_tau",
     "mrr",
@@ -41,7 +39,6 @@ DIRECTIONS: dict[str, Direction] = {
     "auc_matched": "higher",  # random targets drawn as often as true ones
     "gauc": "higher",
     "logloss": "lower",
-    "calibration_error": "lower",
     "nmi": "higher",
     "nmi_labels": "higher",
     "kendall_tau": "higher",
