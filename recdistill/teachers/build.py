@@ -9,7 +9,7 @@ from torch import Tensor
 
 from recdistill.teachers.config import IdTeacherConfig, SequenceTeacherConfig
 from recdistill.teachers.id_teacher import IdTeacher
-from recdistill.teachers.positives import Positives
+from recdistill.teachers.positives import UserBatches
 from recdistill.teachers.sequence_teacher import SequenceTeacher
 from recdistill.training import Stateful
 
@@ -23,22 +23,21 @@ class Teacher(Protocol):
     def vectors(self) -> Tensor: ...
 
 
-def build_id_teacher(config: IdTeacherConfig, positives: Positives, *, seed: int) -> IdTeacher:
+def build_id_teacher(config: IdTeacherConfig, users: UserBatches, *, seed: int) -> IdTeacher:
     """The ID teacher with its tables' initial values."""
     return IdTeacher(
-        positives,
+        users,
         dim=config.dim,
         geometry=config.geometry,
         temperature=config.temperature,
         user_form=config.user_form,
         loss=config.loss,
-        full_softmax=len(positives.item_ids) <= config.full_softmax_up_to,
+        full_softmax=len(users.item_ids) <= config.full_softmax_up_to,
         negatives=config.negatives,
         negatives_power=config.negatives_power,
         logq=config.logq,
         history=config.history,
         behaviour_weight=config.behaviour_weight,
-        user_power=config.user_power,
         dropout=config.dropout,
         batch=config.batch,
         learning_rate=config.learning_rate,
@@ -48,10 +47,10 @@ def build_id_teacher(config: IdTeacherConfig, positives: Positives, *, seed: int
     )
 
 
-def build_sequence_teacher(config: SequenceTeacherConfig, positives: Positives, *, seed: int) -> SequenceTeacher:
+def build_sequence_teacher(config: SequenceTeacherConfig, users: UserBatches, *, seed: int) -> SequenceTeacher:
     """The sequence teacher with its initial values."""
     return SequenceTeacher(
-        positives,
+        users,
         dim=config.dim,
         geometry=config.geometry,
         temperature=config.temperature,
@@ -60,12 +59,11 @@ def build_sequence_teacher(config: SequenceTeacherConfig, positives: Positives, 
         gbce_t=config.gbce_t,
         layers=config.layers,
         heads=config.heads,
-        full_softmax=len(positives.item_ids) <= config.full_softmax_up_to,
+        full_softmax=len(users.item_ids) <= config.full_softmax_up_to,
         negatives=config.negatives,
         negatives_power=config.negatives_power,
         logq=config.logq,
         pooled_weight=config.pooled_weight,
-        user_power=config.user_power,
         dropout=config.dropout,
         batch=config.batch,
         learning_rate=config.learning_rate,

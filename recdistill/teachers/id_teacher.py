@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import dropout, normalize
 
-from recdistill.teachers.indexing import expand, gather, is_member
+from recdistill.teachers.indexing import gather, is_member
 from recdistill.teachers.losses import MASKED, bpr_loss, candidate_bias, length_penalty, softmax_loss
-from recdistill.teachers.positives import NegativeSampler, Positives, UserSampler
+from recdistill.teachers.positives import NegativeSampler, UserBatches
 from recdistill.teachers.tables import IdTable
 from recdistill.training import Stateful, step_generator
 
@@ -47,7 +47,7 @@ class IdTeacher:
 
     def __init__(
         self,
-        positives: Positives,
+        users: UserBatches,
         *,
         dim: int,
         geometry: Literal["cosine", "dot"],
@@ -60,7 +60,6 @@ class IdTeacher:
         logq: float,
         history: int,
         behaviour_weight: float,
-        user_power: float,
         dropout: float,
         batch: int,
         learning_rate: float,
@@ -68,21 +67,18 @@ class IdTeacher:
         l2: float,
         seed: int,
     ) -> None:
-        self._positives = positives
+        self._users = users
         self._cosine, self._temperature = geometry == "cosine", temperature
         self._loss, self._full, self._negatives = loss, full_softmax, negatives
         self._history, self._dropout, self._batch, self._seed = history, dropout, batch, seed
         self._l2 = l2
-        self._users = UserSampler(positives.counts, power=user_power)
-        self._sampler = NegativeSampler(positives.support, power=negatives_power)
-        self._weight = 1 + behaviour_weight * (positives.behaviours - 1)
-        shares = (positives.support.float() + 1) / (positives.support.float() + 1).sum()
+        self._behaviour_weight = behaviour_weight
+        self._sampler = NegativeSampler(users.support, power=negatives_power)
+        shares = (users.support.float() + 1) / (users.support.float() + 1).sum()
         self._prior = (1 - logq) * shares.log()
-        self._items = IdTable(
-            len(positives.item_ids), dim=dim, seed=seed, scale=init_scale, learning_rate=learning_rate
-        )
+        self._items = IdTable(len(users.item_ids), dim=dim, seed=seed, scale=init_scale, learning_rate=learning_rate)
         self._user_table = (
-            IdTable(len(positives.counts), dim=dim, seed=seed + 1, scale=init_scale, learning_rate=learning_rate)
+            IdTable(users.users, dim=dim, seed=seed + 1, scale=init_scale, learning_rate=learning_rate)
             if user_form == "table"
             else None
         )
@@ -99,9 +95,9 @@ class IdTeacher:
     def step(self, step: int) -> dict[str, float]:
         """Draw the step's batch, and update the tables."""
         generator = step_generator(self._seed, step)
-        batch = self._draw(generator)
+        batch = self._draw(step, generator)
         if self._full:
-            candidates, log_expected = torch.arange(len(self._positives.item_ids)), None
+            candidates, log_expected = torch.arange(len(self._users.item_ids)), None
             rows = self._items.lookup(candidates)
             vectors, item = self._compared(rows), batch.item
             others = vectors
@@ -131,11 +127,10 @@ class IdTeacher:
         loss.backward()
         return {"loss": float(loss.detach())}
 
-    def _draw(self, generator: torch.Generator) -> _Batch:
-        users = self._users.draw(self._batch, generator)
-        counts = self._positives.counts[users]
-        group, row = expand(self._positives.starts[users], counts)
-        item, weight = self._positives.item[row], self._weight[row]
+    def _draw(self, step: int, generator: torch.Generator) -> _Batch:
+        drawn = self._users.draw(step, self._batch, generator)
+        counts, group, item = drawn.counts, drawn.group, drawn.item
+        weight = 1 + self._behaviour_weight * (drawn.behaviours - 1)
         if self._user_table is not None:
             queried = torch.zeros(len(group), dtype=torch.bool)
         else:
@@ -144,10 +139,10 @@ class IdTeacher:
             item, weight = item[order], weight[order]
             most = torch.clamp(counts // 2, max=self._history)
             size = (torch.rand(self._batch, generator=generator, dtype=torch.float64) * most).long() + 1
-            queried = torch.arange(len(group)) - (counts.cumsum(0) - counts)[group] < size[group]
+            queried = torch.arange(len(group)) - drawn.starts[group] < size[group]
         weight = torch.where(queried, 0.0, weight)
         total = torch.zeros(self._batch).index_add(0, group, weight)
-        return _Batch(users, group, item, weight / total[group], queried)
+        return _Batch(drawn.user, group, item, weight / total[group], queried)
 
     def _user_vectors(self, batch: _Batch, vectors: Tensor, item: Tensor) -> Tensor:
         """[B, d], divided by the temperature."""
@@ -165,9 +160,7 @@ class IdTeacher:
             own = torch.zeros(scores.shape, dtype=torch.bool)
             own[batch.group, batch.item] = True
         else:
-            own = is_member(
-                batch.group, batch.item, candidates, size=self._batch, vocabulary=len(self._positives.item_ids)
-            )
+            own = is_member(batch.group, batch.item, candidates, size=self._batch, vocabulary=len(self._users.item_ids))
         return scores.masked_fill(own, MASKED)
 
     def _compared(self, vectors: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ Shapes: n positives, U users with any, V vocabulary items, B users drawn, N posi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from torch import Tensor
 from recdistill.contracts.log import Log
 from recdistill.errors import UserError
 from recdistill.retrieval.hashing import hash_ids, mix
+from recdistill.teachers.indexing import expand
 
 
 @dataclass(frozen=True)
@@ -22,19 +24,23 @@ class Positives:
     """Positives by user, earliest first, in numbers of their own.
 
     The vocabulary is every item with a training interaction, positive or not: items without a positive are
-    negatives only. Memory: 24 bytes a positive, 16 an item.
+    negatives only. Memory: 20 bytes a positive, 16 an item, 16 a user.
 
     Attributes:
         item_ids: [V] ids, in the catalogue's order.
+        user_ids: [U] ids, sorted.
         item: [n] int64 vocabulary rows.
         behaviours: [n] float32: how many positive behaviours the event carries.
+        time: [n] int64 microseconds since 1970, UTC.
         starts: [U + 1] int64: user u's positives are rows ``starts[u]:starts[u + 1]``.
         support: [V] int64: positive interactions in the log (every event counts, also repeated ones).
     """
 
     item_ids: pd.Index
+    user_ids: pd.Index
     item: Tensor
     behaviours: Tensor
+    time: Tensor
     starts: Tensor
     support: Tensor
 
@@ -63,7 +69,7 @@ class Positives:
         first = np.unique(user * len(known) + item, return_index=True)[1]
         first.sort()
         user, item, rows = user[first], item[first], rows[first]
-        _, count = np.unique(user, return_counts=True)
+        users, count = np.unique(user, return_counts=True)
         from_end = np.repeat(np.cumsum(count), count) - np.arange(len(user))
         kept = from_end <= last
         starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.minimum(count, last))])
@@ -74,8 +80,10 @@ class Positives:
             )
         return cls(
             item_ids=log.item_ids[known],
+            user_ids=log.user_ids[users],
             item=torch.from_numpy(item[kept]),
             behaviours=torch.from_numpy(log.behaviour_count[rows[kept]].astype(np.float32)),
+            time=torch.from_numpy(log.time[rows[kept]]),
             starts=torch.from_numpy(starts),
             support=torch.from_numpy(support),
         )
@@ -84,6 +92,87 @@ class Positives:
     def counts(self) -> Tensor:
         """[U] positives of each user."""
         return self.starts[1:] - self.starts[:-1]
+
+
+@dataclass(frozen=True)
+class UserBatch:
+    """Users drawn for one step with all their positives, user after user, each earliest first.
+
+    Attributes:
+        user: [B] int64 numbers of the users.
+        counts: [B] int64 positives of each.
+        item, behaviours, time: [N] of the positives, as in :class:`Positives`.
+    """
+
+    user: Tensor
+    counts: Tensor
+    item: Tensor
+    behaviours: Tensor
+    time: Tensor
+
+    @property
+    def starts(self) -> Tensor:
+        """[B] the first positive of each user."""
+        return self.counts.cumsum(0) - self.counts
+
+    @property
+    def group(self) -> Tensor:
+        """[N] which drawn user each positive belongs to."""
+        return torch.repeat_interleave(torch.arange(len(self.counts)), self.counts)
+
+
+class UserBatches(Protocol):
+    """Where a training gets its users from; the same step and generator give the same batch."""
+
+    @property
+    def item_ids(self) -> pd.Index:
+        """[V] the vocabulary."""
+
+    @property
+    def support(self) -> Tensor:
+        """[V] int64 positive interactions of each item."""
+
+    @property
+    def users(self) -> int:
+        """U; a batch's user numbers are below it."""
+
+    def draw(self, step: int, size: int, generator: torch.Generator) -> UserBatch:
+        """``size`` users of two positives or more, with replacement."""
+
+
+class InMemory:
+    """Batches from positives that are held in memory.
+
+    Args:
+        power: users are drawn in proportion to their positives to this power.
+    """
+
+    def __init__(self, positives: Positives, *, power: float) -> None:
+        self.positives = positives
+        self._sampler = UserSampler(positives.counts, power=power)
+
+    @property
+    def item_ids(self) -> pd.Index:
+        return self.positives.item_ids
+
+    @property
+    def support(self) -> Tensor:
+        return self.positives.support
+
+    @property
+    def users(self) -> int:
+        return len(self.positives.counts)
+
+    def draw(self, step: int, size: int, generator: torch.Generator) -> UserBatch:
+        """As :class:`UserBatches`; every step draws from all users."""
+        return gather_users(self.positives, self._sampler.draw(size, generator))
+
+
+def gather_users(positives: Positives, users: Tensor) -> UserBatch:
+    """[B] rows of users → the users with their positives."""
+    counts = positives.counts[users]
+    _, row = expand(positives.starts[users], counts)
+    return UserBatch(users, counts, positives.item[row], positives.behaviours[row], positives.time[row])
 
 
 class UserSampler:

@@ -27,7 +27,7 @@ from recdistill.teachers.losses import (
     length_penalty,
     softmax_loss,
 )
-from recdistill.teachers.positives import NegativeSampler, Positives, UserSampler
+from recdistill.teachers.positives import NegativeSampler, UserBatches
 from recdistill.teachers.tables import IdTable
 from recdistill.teachers.transformer import CausalTransformer, running_mean
 from recdistill.training import Stateful, step_generator
@@ -56,7 +56,7 @@ class SequenceTeacher:
 
     def __init__(
         self,
-        positives: Positives,
+        users: UserBatches,
         *,
         dim: int,
         geometry: Literal["cosine", "dot"],
@@ -71,7 +71,6 @@ class SequenceTeacher:
         negatives_power: float,
         logq: float,
         pooled_weight: float,
-        user_power: float,
         dropout: float,
         batch: int,
         learning_rate: float,
@@ -81,21 +80,18 @@ class SequenceTeacher:
         weight_decay: float,
         seed: int,
     ) -> None:
-        self._positives = positives
+        self._users = users
         self._cosine, self._temperature = geometry == "cosine", temperature
         self._full, self._negatives, self._pooled_weight = full_softmax, negatives, pooled_weight
         self._length, self._batch, self._seed = length, batch, seed
-        size = len(positives.item_ids)
+        size = len(users.item_ids)
         drawn = size - 1 if full_softmax else negatives
         self._beta = gbce_power(negatives=drawn, items=size, t=gbce_t) if loss == "gbce" else None
         self._l2 = l2
-        self._users = UserSampler(positives.counts, power=user_power)
-        self._sampler = NegativeSampler(positives.support, power=negatives_power)
-        shares = (positives.support.float() + 1) / (positives.support.float() + 1).sum()
+        self._sampler = NegativeSampler(users.support, power=negatives_power)
+        shares = (users.support.float() + 1) / (users.support.float() + 1).sum()
         self._prior = (1 - logq) * shares.log()
-        self._items = IdTable(
-            len(positives.item_ids), dim=dim, seed=seed, scale=init_scale, learning_rate=learning_rate
-        )
+        self._items = IdTable(len(users.item_ids), dim=dim, seed=seed, scale=init_scale, learning_rate=learning_rate)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._model = CausalTransformer(dim=dim, length=length, layers=layers, heads=heads, dropout=dropout)
@@ -135,10 +131,10 @@ class SequenceTeacher:
     def step(self, step: int) -> dict[str, float]:
         """Draw the step's batch, and update the table and the Transformer."""
         generator = step_generator(self._seed, step)
-        batch = self._draw(generator)
+        batch = self._draw(step, generator)
         size = batch.seen.numel()
         if self._full:
-            candidates, log_expected = torch.arange(len(self._positives.item_ids)), None
+            candidates, log_expected = torch.arange(len(self._users.item_ids)), None
             rows = self._items.lookup(candidates)
             vectors = self._compared(rows)
             seen, following, others = batch.seen, batch.following, vectors
@@ -183,18 +179,18 @@ class SequenceTeacher:
         self._optimizer.step()
         return {name: float(value.detach()) for name, value in {"loss": loss, **parts}.items()}
 
-    def _draw(self, generator: torch.Generator) -> _Batch:
+    def _draw(self, step: int, generator: torch.Generator) -> _Batch:
         """A window of each drawn user's positives, at a random place if there are more than fit."""
-        users = self._users.draw(self._batch, generator)
-        steps = self._positives.counts[users] - 1
+        drawn = self._users.draw(step, self._batch, generator)
+        steps = drawn.counts - 1
         spare = (steps - self._length).clamp(min=0)
         offset = (torch.rand(self._batch, generator=generator, dtype=torch.float64) * (spare + 1)).long()
         length = steps.clamp(max=self._length)
         place = torch.arange(int(length.max()))
         real = place < length.unsqueeze(1)
-        row = torch.where(real, (self._positives.starts[users] + offset).unsqueeze(1) + place, 0)
-        following = self._positives.item[(row + 1).clamp(max=len(self._positives.item) - 1)]
-        return _Batch(torch.where(real, self._positives.item[row], 0), torch.where(real, following, 0), real)
+        row = torch.where(real, (drawn.starts + offset).unsqueeze(1) + place, 0)
+        following = drawn.item[(row + 1).clamp(max=len(drawn.item) - 1)]
+        return _Batch(torch.where(real, drawn.item[row], 0), torch.where(real, following, 0), real)
 
     def _compared(self, vectors: Tensor) -> Tensor:
         return normalize(vectors, dim=-1) if self._cosine else vectors

@@ -39,7 +39,7 @@ from recdistill.teachers.ease import ease_vectors
 from recdistill.teachers.external import confidence_of, read_external
 from recdistill.teachers.fusion import fuse
 from recdistill.teachers.ials import ials_vectors
-from recdistill.teachers.positives import Positives
+from recdistill.teachers.positives import InMemory, Positives
 from recdistill.teachers.sequence_teacher import SequenceTeacher
 from recdistill.teachers.validation import Questions, Score
 from recdistill.training import LogFn, fit
@@ -213,11 +213,12 @@ class _Run:
         self, name: str, config: IdTeacherConfig | SequenceTeacherConfig, which: Fit, *, steps: int
     ) -> EmbeddingTable:
         positives = self._positives[which]
+        users = InMemory(positives, power=config.user_power)
         teacher: Teacher
         if isinstance(config, SequenceTeacherConfig):
-            teacher, judged_by = build_sequence_teacher(config, positives, seed=self._seed), config.select_by
+            teacher, judged_by = build_sequence_teacher(config, users, seed=self._seed), config.select_by
         else:
-            teacher, judged_by = build_id_teacher(config, positives, seed=self._seed), "mean"
+            teacher, judged_by = build_id_teacher(config, users, seed=self._seed), "mean"
         cosine, selecting = config.geometry == "cosine", which == "selection"
         fitted = fit(
             teacher.step,

@@ -14,24 +14,27 @@ from torch.nn.functional import normalize, softplus
 
 from recdistill.teachers.build import build_id_teacher
 from recdistill.teachers.config import IdTeacherConfig
-from recdistill.teachers.positives import Positives
+from recdistill.teachers.positives import InMemory, Positives
 from recdistill.training import fit
 
 SMALL: dict[str, Any] = {"dim": 16, "batch": 32}
 
 
-def tiny(behaviours: list[float], *, vocabulary: int) -> Positives:
+def tiny(behaviours: list[float], *, vocabulary: int) -> InMemory:
     """One user who liked items 0 … len(behaviours) - 1."""
     count = len(behaviours)
     support = torch.zeros(vocabulary, dtype=torch.int64)
     support[:count] = 1
-    return Positives(
-        pd.Index([f"i{row}" for row in range(vocabulary)]),
-        torch.arange(count),
-        torch.tensor(behaviours),
-        torch.tensor([0, count]),
-        support,
+    positives = Positives(
+        item_ids=pd.Index([f"i{row}" for row in range(vocabulary)]),
+        user_ids=pd.Index(["u"]),
+        item=torch.arange(count),
+        behaviours=torch.tensor(behaviours),
+        time=torch.arange(count),
+        starts=torch.tensor([0, count]),
+        support=support,
     )
+    return InMemory(positives, power=1.0)
 
 
 @pytest.mark.parametrize("geometry", ["cosine", "dot"])
@@ -90,7 +93,7 @@ def test_bpr_step_by_hand() -> None:
 def test_neighbours_of_the_planted_audiences_are_found(
     kind: Mapping[str, Any], planted: Positives, purity: Callable[[np.ndarray, pd.Index], float]
 ) -> None:
-    teacher = build_id_teacher(IdTeacherConfig(**SMALL, **kind), planted, seed=0)
+    teacher = build_id_teacher(IdTeacherConfig(**SMALL, **kind), InMemory(planted, power=1.0), seed=0)
     before = purity(teacher.vectors().numpy(), planted.item_ids)
     for step in range(150):
         teacher.step(step)
@@ -100,14 +103,14 @@ def test_neighbours_of_the_planted_audiences_are_found(
 
 def test_vectors_have_length_one_in_cosine_geometry_only(planted: Positives) -> None:
     for geometry, ones in (("cosine", True), ("dot", False)):
-        teacher = build_id_teacher(IdTeacherConfig(dim=16, geometry=geometry), planted, seed=0)
+        teacher = build_id_teacher(IdTeacherConfig(dim=16, geometry=geometry), InMemory(planted, power=1.0), seed=0)
         lengths = teacher.vectors().norm(dim=1)
         assert bool(torch.allclose(lengths, torch.ones_like(lengths))) == ones
 
 
 def test_a_sampled_step_touches_the_users_items_and_the_negatives_only(planted: Positives) -> None:
     config = IdTeacherConfig(dim=16, batch=1, full_softmax_up_to=0, negatives=3)
-    teacher = build_id_teacher(config, planted, seed=0)
+    teacher = build_id_teacher(config, InMemory(planted, power=1.0), seed=0)
     before = teacher.state["items"].state_dict()["weight"].clone()
     teacher.step(0)
     changed = (teacher.state["items"].state_dict()["weight"] != before).any(1)
@@ -120,7 +123,7 @@ def test_a_sampled_step_touches_the_users_items_and_the_negatives_only(planted: 
 
 def test_a_step_depends_on_seed_and_number_alone(planted: Positives) -> None:
     def after(steps: list[int], seed: int = 0) -> torch.Tensor:
-        teacher = build_id_teacher(IdTeacherConfig(**SMALL, dropout=0), planted, seed=seed)
+        teacher = build_id_teacher(IdTeacherConfig(**SMALL, dropout=0), InMemory(planted, power=1.0), seed=seed)
         for step in steps:
             teacher.step(step)
         return teacher.vectors()
@@ -138,7 +141,7 @@ class Killed(Exception):
 @pytest.mark.parametrize("at", [1, 7, 18])
 def test_resumed_equals_uninterrupted(kind: Mapping[str, Any], at: int, planted: Positives, tmp_path: Path) -> None:
     def train(checkpoint: Path, *, die_at: int | None) -> dict[str, Any]:
-        teacher = build_id_teacher(IdTeacherConfig(**SMALL, **kind), planted, seed=5)
+        teacher = build_id_teacher(IdTeacherConfig(**SMALL, **kind), InMemory(planted, power=1.0), seed=5)
 
         def log(_: Mapping[str, float], step: int) -> None:
             if step == die_at:

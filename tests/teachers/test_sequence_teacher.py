@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from recdistill.teachers.build import build_sequence_teacher
 from recdistill.teachers.config import SequenceTeacherConfig
-from recdistill.teachers.positives import Positives
+from recdistill.teachers.positives import InMemory, Positives
 from recdistill.teachers.sequence_teacher import SequenceTeacher
 from recdistill.teachers.transformer import CausalTransformer, running_mean
 from recdistill.training import fit
@@ -59,14 +59,16 @@ def test_running_mean_by_hand() -> None:
 def test_pooled_loss_of_one_pair_by_hand() -> None:
     """One user, items 0 then 1: the mean so far is item 0, and every item competes."""
     positives = Positives(
-        pd.Index(["a", "b", "c", "d"]),
-        torch.tensor([0, 1]),
-        torch.ones(2),
-        torch.tensor([0, 2]),
-        torch.tensor([1, 1, 0, 0]),
+        item_ids=pd.Index(["a", "b", "c", "d"]),
+        user_ids=pd.Index(["u"]),
+        item=torch.tensor([0, 1]),
+        behaviours=torch.ones(2),
+        time=torch.tensor([5, 7]),
+        starts=torch.tensor([0, 2]),
+        support=torch.tensor([1, 1, 0, 0]),
     )
     teacher = build_sequence_teacher(
-        SequenceTeacherConfig(dim=4, batch=3, temperature=0.5, init_scale=1), positives, seed=0
+        SequenceTeacherConfig(dim=4, batch=3, temperature=0.5, init_scale=1), InMemory(positives, power=0.5), seed=0
     )
     vectors = normalize(teacher.state["items"].state_dict()["weight"].clone(), dim=1)
     expected = -torch.log_softmax(vectors @ vectors[0] / 0.5, 0)[1]
@@ -78,8 +80,8 @@ def test_pooled_loss_of_one_pair_by_hand() -> None:
 @pytest.mark.parametrize("length", [3, 7, 30])
 def test_batches_are_windows_of_consecutive_positives(length: int, planted: Positives) -> None:
     config = SequenceTeacherConfig(**{**SMALL, "length": length, "batch": 200})
-    teacher = build_sequence_teacher(config, planted, seed=0)
-    batch = teacher._draw(torch.Generator().manual_seed(0))
+    teacher = build_sequence_teacher(config, InMemory(planted, power=0.5), seed=0)
+    batch = teacher._draw(0, torch.Generator().manual_seed(0))
     following = following_of(planted)
     real = batch.real
     assert torch.equal(following[batch.seen[real]], batch.following[real])
@@ -117,7 +119,7 @@ def next_hits(teacher: SequenceTeacher, positives: Positives) -> float:
     ids=str,
 )
 def test_the_planted_order_is_learned(kind: Mapping[str, Any], planted: Positives) -> None:
-    teacher = build_sequence_teacher(SequenceTeacherConfig(**{**SMALL, **kind}), planted, seed=0)
+    teacher = build_sequence_teacher(SequenceTeacherConfig(**{**SMALL, **kind}), InMemory(planted, power=0.5), seed=0)
     before = next_hits(teacher, planted)
     for step in range(200):
         torch.manual_seed(step)
@@ -129,7 +131,7 @@ def test_the_planted_order_is_learned(kind: Mapping[str, Any], planted: Positive
 def test_the_table_finds_the_planted_audiences_by_itself(
     planted: Positives, purity: Callable[[np.ndarray, pd.Index], float]
 ) -> None:
-    teacher = build_sequence_teacher(SequenceTeacherConfig(**SMALL), planted, seed=0)
+    teacher = build_sequence_teacher(SequenceTeacherConfig(**SMALL), InMemory(planted, power=0.5), seed=0)
     for step in range(120):
         torch.manual_seed(step)
         teacher.step(step)
@@ -137,7 +139,7 @@ def test_the_table_finds_the_planted_audiences_by_itself(
 
 
 def test_states_depend_neither_on_padding_nor_on_the_batch(planted: Positives) -> None:
-    teacher = build_sequence_teacher(SequenceTeacherConfig(**SMALL), planted, seed=0)
+    teacher = build_sequence_teacher(SequenceTeacherConfig(**SMALL), InMemory(planted, power=0.5), seed=0)
     rows = torch.tensor([[3, 1, 4, -1, -1], [5, -1, -1, -1, -1], [-1, -1, -1, -1, -1], [2, 0, 6, 7, 8]])
     together = teacher.user_states(rows)
     for row, length in zip(range(4), (3, 1, 1, 5), strict=True):
@@ -153,7 +155,7 @@ def test_threads_change_nothing_from_run_to_run(kind: Mapping[str, Any], planted
 
     def train() -> Tensor:
         config = SequenceTeacherConfig(dim=64, batch=256, length=10, layers=1, **kind)
-        teacher = build_sequence_teacher(config, planted, seed=0)
+        teacher = build_sequence_teacher(config, InMemory(planted, power=0.5), seed=0)
         for step in range(3):
             torch.manual_seed(step)
             teacher.step(step)
@@ -176,7 +178,7 @@ class Killed(Exception):
 def test_resumed_equals_uninterrupted_with_validation(at: int, planted: Positives, tmp_path: Path) -> None:
     def train(checkpoint: Path, *, die_at: int | None) -> dict[str, Any]:
         config = SequenceTeacherConfig(**SMALL, full_softmax_up_to=0, negatives=8)
-        teacher = build_sequence_teacher(config, planted, seed=5)
+        teacher = build_sequence_teacher(config, InMemory(planted, power=0.5), seed=5)
 
         def log(_: Mapping[str, float], step: int) -> None:
             if step == die_at:

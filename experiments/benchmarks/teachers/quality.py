@@ -31,7 +31,7 @@ from recdistill.flow import run
 from recdistill.teachers.build import Teacher, build_id_teacher, build_sequence_teacher
 from recdistill.teachers.config import IdTeacherConfig, SequenceTeacherConfig
 from recdistill.teachers.ials import ials_vectors, interactions
-from recdistill.teachers.positives import Positives
+from recdistill.teachers.positives import InMemory, Positives
 from recdistill.teachers.validation import Questions, gains
 from recdistill.training import fit
 
@@ -85,12 +85,12 @@ class Arena:
     def _id_teacher(self, which: Fit, settings: Settings, seed: int) -> np.ndarray:
         config = IdTeacherConfig(**settings)
         return self._ours(
-            "id", build_id_teacher(config, self.positives[which], seed=seed), config, which, settings, seed
+            "id", build_id_teacher(config, self._users(config, which), seed=seed), config, which, settings, seed
         )
 
     def _sequence_teacher(self, which: Fit, settings: Settings, seed: int) -> np.ndarray:
         config = SequenceTeacherConfig(**settings)
-        teacher = build_sequence_teacher(config, self.positives[which], seed=seed)
+        teacher = build_sequence_teacher(config, self._users(config, which), seed=seed)
         return self._ours("sequence", teacher, config, which, settings, seed)
 
     def _ours(
@@ -107,7 +107,7 @@ class Arena:
         if which == "final" and key not in self.steps:
             builder = build_id_teacher if isinstance(config, IdTeacherConfig) else build_sequence_teacher
             self._ours(
-                name, builder(config, self.positives["selection"], seed=seed), config, "selection", settings, seed
+                name, builder(config, self._users(config, "selection"), seed=seed), config, "selection", settings, seed
             )  # type: ignore[arg-type]
         selecting = which == "selection"
         fitted = fit(
@@ -126,6 +126,9 @@ class Arena:
         if selecting:
             self.steps[key] = fitted.best_step
         return self._ranks(teacher, which)
+
+    def _users(self, config: IdTeacherConfig | SequenceTeacherConfig, which: Fit) -> InMemory:
+        return InMemory(self.positives[which], power=config.user_power)
 
     def _ranks(self, teacher: Teacher, which: Fit) -> np.ndarray:
         known = self.item_ids.get_indexer(self.positives[which].item_ids)

@@ -23,7 +23,7 @@ from quality import peer_environment
 
 from recdistill.teachers.build import build_sequence_teacher
 from recdistill.teachers.config import SequenceTeacherConfig
-from recdistill.teachers.positives import Positives
+from recdistill.teachers.positives import InMemory, Positives
 from recdistill.teachers.sequence_teacher import SequenceTeacher
 
 ITEMS, LENGTH, DIM, BATCH, NEGATIVES = 20_000, 50, 64, 128, 256
@@ -54,7 +54,7 @@ def main() -> None:
             negatives=NEGATIVES,
             pooled_weight=0.0 if of.no_pooled else 0.5,
         )
-        teacher = build_sequence_teacher(config, positives(item), seed=0)
+        teacher = build_sequence_teacher(config, InMemory(positives(item), power=config.user_power), seed=0)
         for step in range(2):
             teacher.step(step)
         started = time.perf_counter()
@@ -72,11 +72,13 @@ def positives(item: np.ndarray) -> Positives:
     users, length = item.shape
     flat = torch.from_numpy(item.ravel())
     return Positives(
-        pd.Index(range(ITEMS)),
-        flat,
-        torch.ones(len(flat)),
-        torch.arange(0, users * length + 1, length),
-        torch.bincount(flat, minlength=ITEMS),
+        item_ids=pd.Index(range(ITEMS)),
+        user_ids=pd.Index(range(users)),
+        item=flat,
+        behaviours=torch.ones(len(flat)),
+        time=torch.arange(len(flat)),
+        starts=torch.arange(0, users * length + 1, length),
+        support=torch.bincount(flat, minlength=ITEMS),
     )
 
 
