@@ -32,7 +32,8 @@ class Cases:
         query: [C, L] past items, oldest first, padded with -1 behind.
         exclude_offsets: [C + 1] case c excludes ``exclude_items[exclude_offsets[c]:exclude_offsets[c + 1]]``.
         exclude_items: [E] items that may not be answers, ascending and unique in a case, never its target.
-        time: [C] the target's time, microseconds since 1970, UTC.
+        time: [C] the target's time, microseconds since 1970, UTC: when the question is put.
+        query_time: [C, L] int64: when each past item was met, microseconds since 1970, UTC; 0 where padded.
     """
 
     item_ids: pd.Index
@@ -43,6 +44,7 @@ class Cases:
     exclude_offsets: np.ndarray
     exclude_items: np.ndarray
     time: np.ndarray
+    query_time: np.ndarray
 
     def __len__(self) -> int:
         return len(self.target)
@@ -60,6 +62,7 @@ class Cases:
             offsets,
             self.exclude_items[members],
             self.time[rows],
+            self.query_time[rows],
         )
 
 
@@ -117,7 +120,7 @@ def seq2item_cases(
     drawn = np.sort(askable[order[positions(user[askable[order]]) < max_targets]])
     user, target, time, end = user[drawn], target[drawn], time[drawn], end[drawn]
     start = np.maximum(end - last, positives.starts[user])
-    query = np.full((len(target), length), -1, dtype=np.int64)
+    query, query_time = np.full((len(target), length), -1, dtype=np.int64), np.zeros((len(target), length), np.int64)
     for chunk in _chunks(end - start):
         case, row = _ragged(start[chunk], end[chunk])
         case += chunk.start
@@ -127,14 +130,14 @@ def seq2item_cases(
             keep[keep] = agree(target[case[keep]], item[keep])
         case, row, item = case[keep], row[keep], item[keep]
         draw = mix(seed, user_hash[user[case]], item_hash[target[case]], item_hash[item])
-        _fill(query, case, row, item, draw)
+        _fill(query, query_time, case, row, item, positives.time[row], draw)
     asked = query[:, 0] >= 0
-    user, target, time, query = user[asked], target[asked], time[asked], query[asked]
+    user, target, time, query, query_time = user[asked], target[asked], time[asked], query[asked], query_time[asked]
     if exclude_history:
         offsets, items = _excluded(history, clock, user, target, time)
     else:
         offsets, items = np.zeros(len(target) + 1, dtype=np.int64), np.empty(0, dtype=np.int32)
-    return Cases(history.item_ids, user, history.user_ids, target, query, offsets, items, time)
+    return Cases(history.item_ids, user, history.user_ids, target, query, offsets, items, time, query_time)
 
 
 def _targets(history: Log, targets: Log, min_positive: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -176,18 +179,27 @@ def _count_before(log: Log, clock: np.ndarray, user: np.ndarray, time: np.ndarra
     return np.asarray(np.searchsorted(keys, user * width + np.searchsorted(clock, time)))
 
 
-def _fill(query: np.ndarray, case: np.ndarray, row: np.ndarray, item: np.ndarray, draw: np.ndarray) -> None:
+def _fill(
+    query: np.ndarray,
+    query_time: np.ndarray,
+    case: np.ndarray,
+    row: np.ndarray,
+    item: np.ndarray,
+    time: np.ndarray,
+    draw: np.ndarray,
+) -> None:
     """Write each case's ``length`` lowest draws into ``query``, oldest first; an item's latest event stands for it."""
     order = np.lexsort((-row, item, draw, case))
-    case, row, item = case[order], row[order], item[order]
+    case, row, item, time = case[order], row[order], item[order], time[order]
     latest = np.ones(len(case), dtype=bool)
     latest[1:] = (case[1:] != case[:-1]) | (item[1:] != item[:-1])
-    case, row, item = case[latest], row[latest], item[latest]
+    case, row, item, time = case[latest], row[latest], item[latest], time[latest]
     drawn = positions(case) < query.shape[1]
-    case, row, item = case[drawn], row[drawn], item[drawn]
+    case, row, item, time = case[drawn], row[drawn], item[drawn], time[drawn]
     order = np.lexsort((row, case))
-    case, item = case[order], item[order]
-    query[case, positions(case)] = item
+    case, item, time = case[order], item[order], time[order]
+    place = positions(case)
+    query[case, place], query_time[case, place] = item, time
 
 
 def _excluded(

@@ -66,7 +66,11 @@ class IdTeacherConfig(_TrainedTeacher):
 
 
 class SequenceTeacherConfig(_TrainedTeacher):
-    """A causal Transformer over users' positives in time order (SASRec), item table shared by input and output."""
+    """A causal Transformer over users' positives in time order, item table shared by input and output."""
+
+    block: Literal["sasrec", "hstu"] = Field(
+        "sasrec", description="SASRec's block, or HSTU's, which also sees how long ago each item was taken"
+    )
 
     full_softmax_up_to: int = Field(
         2_000, ge=0, description="as above; each position of each user scores all candidates"

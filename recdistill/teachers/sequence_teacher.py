@@ -1,7 +1,7 @@
 """The sequence teacher: what a user takes next, from what they took before, in order.
 
-SASRec with one item table for input and output. Beside the Transformer's state, the plain mean of the items so
-far predicts the next item too (``pooled_weight``): the exported table then means something without the
+SASRec or HSTU with one item table for input and output. Beside the Transformer's state, the plain mean of the
+items so far predicts the next item too (``pooled_weight``): the exported table then means something without the
 Transformer, which distillation and mining never see.
 
 Shapes: V vocabulary items, d width, B users of a batch, L positions, P real (not padded) positions, M candidates.
@@ -37,6 +37,8 @@ from recdistill.training import Stateful, step_generator
 class _Batch:
     seen: Tensor  # [B, L] items, padded with item 0 behind
     following: Tensor  # [B, L] the item after each
+    seen_at: Tensor  # [B, L] microseconds: when each item was taken
+    asked_at: Tensor  # [B, L] microseconds: when the item after each was
     real: Tensor  # [B, L] bool
 
 
@@ -48,6 +50,8 @@ class SequenceTeacher:
     Args:
         full_softmax: every item is a candidate; else ``negatives`` sampled ones, with logQ correction.
         logq: 1 leaves the popularity of items in the vectors, 0 takes it out.
+        block: the Transformer's: "sasrec", or "hstu", which sees times. State i sees the time at which item i + 1 was
+            asked for, in training as in :meth:`user_states`, but of item i + 1 nothing else.
         loss, gbce_t: softmax, or gSASRec's binary cross-entropy and its calibration.
         pooled_weight: of the running mean's loss.
         l2: weight of the mean squared length of the item vectors that a step reads.
@@ -62,6 +66,7 @@ class SequenceTeacher:
         geometry: Literal["cosine", "dot"],
         temperature: float,
         length: int,
+        block: Literal["sasrec", "hstu"],
         loss: Literal["softmax", "gbce"],
         gbce_t: float,
         layers: int,
@@ -94,7 +99,9 @@ class SequenceTeacher:
         self._items = IdTable(len(users.item_ids), dim=dim, seed=seed, scale=init_scale, learning_rate=learning_rate)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._model = CausalTransformer(dim=dim, length=length, layers=layers, heads=heads, dropout=dropout)
+            self._model = CausalTransformer(
+                dim=dim, length=length, block=block, layers=layers, heads=heads, dropout=dropout
+            )
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=dense_learning_rate, weight_decay=weight_decay)
 
     @property
@@ -106,11 +113,13 @@ class SequenceTeacher:
         """[V, d] item vectors; of length 1 in cosine geometry."""
         return self._compared(self._items.weight).clone()
 
-    def user_states(self, items: Tensor, *, block: int = 128) -> Tensor:
+    def user_states(self, items: Tensor, seen_at: Tensor, asked_at: Tensor, *, block: int = 128) -> Tensor:
         """The state behind each sequence's last item; its product with :meth:`vectors` ranks the next item.
 
         Args:
             items: [B, L] vocabulary rows, oldest first, padded with -1 behind, L at most ``length``.
+            seen_at: [B, L] int64 microseconds: when each item was taken.
+            asked_at: [B] int64 microseconds: when the question is put.
 
         Returns:
             [B, d]; zero where a sequence is empty.
@@ -119,12 +128,14 @@ class SequenceTeacher:
         self._model.eval()
         parts = []
         with torch.no_grad():
-            for rows in items.split(block):
+            for rows, seen, asked in zip(items.split(block), seen_at.split(block), asked_at.split(block), strict=True):
                 counts = (rows >= 0).sum(1)
                 longest = max(int(counts.max()), 1)
-                states = self._compared(self._model(vectors[rows[:, :longest].clamp(min=0)]))
-                last = states[torch.arange(len(rows)), (counts - 1).clamp(min=0)]
-                parts.append(last * (counts > 0).unsqueeze(1))
+                end = (counts - 1).clamp(min=0).unsqueeze(1)
+                requests = seen.roll(-1, dims=1).scatter(1, end, asked.unsqueeze(1))  # behind each item, the next one's
+                inputs = vectors[rows[:, :longest].clamp(min=0)]
+                states = self._compared(self._model(inputs, seen[:, :longest], requests[:, :longest]))
+                parts.append(states[torch.arange(len(rows)), end.squeeze(1)] * (counts > 0).unsqueeze(1))
         self._model.train()
         return torch.cat(parts)
 
@@ -167,7 +178,7 @@ class SequenceTeacher:
             return softmax_loss(goals, own, negatives, weight=weight)
 
         inputs = gather(vectors, seen)  # [B, L, d]
-        parts = {"state_loss": loss_of(self._model(inputs))}
+        parts = {"state_loss": loss_of(self._model(inputs, batch.seen_at, batch.asked_at))}
         loss = parts["state_loss"]
         if self._pooled_weight:
             parts["pooled_loss"] = loss_of(running_mean(inputs))
@@ -189,8 +200,9 @@ class SequenceTeacher:
         place = torch.arange(int(length.max()))
         real = place < length.unsqueeze(1)
         row = torch.where(real, (drawn.starts + offset).unsqueeze(1) + place, 0)
-        following = drawn.item[(row + 1).clamp(max=len(drawn.item) - 1)]
-        return _Batch(torch.where(real, drawn.item[row], 0), torch.where(real, following, 0), real)
+        after = torch.where(real, row + 1, 0)
+        seen, following = (torch.where(real, drawn.item[at], 0) for at in (row, after))
+        return _Batch(seen, following, drawn.time[row], drawn.time[after], real)
 
     def _compared(self, vectors: Tensor) -> Tensor:
         return normalize(vectors, dim=-1) if self._cosine else vectors

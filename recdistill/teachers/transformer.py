@@ -1,13 +1,17 @@
-"""A causal Transformer over item vectors (SASRec, Kang and McAuley, ICDM 2018, §III; pre-norm).
+"""A causal Transformer over item vectors: SASRec's blocks (Kang and McAuley, ICDM 2018, §III; pre-norm) or HSTU's.
 
 Shapes: B sequences, L positions, d width, H heads.
 """
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import dropout, gelu, scaled_dot_product_attention
+
+from recdistill.teachers.hstu import HstuBlock, gap_buckets
 
 
 class CausalBlock(nn.Module):
@@ -40,20 +44,43 @@ class CausalTransformer(nn.Module):
     """Item vectors in time order → at each position, the state from which the next item is predicted.
 
     Sequences begin at position 0 and are padded behind: a padded position is never seen by an earlier one.
+
+    Args:
+        block: SASRec's, which sees order alone, or HSTU's, which also sees how long before the request of the next
+            item each item was taken.
     """
 
-    def __init__(self, *, dim: int, length: int, layers: int, heads: int, dropout: float) -> None:
+    def __init__(
+        self, *, dim: int, length: int, block: Literal["sasrec", "hstu"], layers: int, heads: int, dropout: float
+    ) -> None:
         super().__init__()
         self._dropout = dropout
         self.positions = nn.Parameter(torch.randn(length, dim) * 0.02)
-        self.blocks = nn.ModuleList(CausalBlock(dim=dim, heads=heads, dropout=dropout) for _ in range(layers))
+        self._timed = block == "hstu"
+        self.blocks = nn.ModuleList(
+            HstuBlock(dim=dim, length=length, heads=heads, dropout=dropout)
+            if self._timed
+            else CausalBlock(dim=dim, heads=heads, dropout=dropout)
+            for _ in range(layers)
+        )
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, L, d] with L at most ``length`` → [B, L, d]"""
+    def forward(self, x: Tensor, seen_at: Tensor, asked_at: Tensor) -> Tensor:
+        """States from which the next items are predicted.
+
+        Args:
+            x: [B, L, d] with L at most ``length``.
+            seen_at: [B, L] int64 microseconds: when each item was taken, not falling.
+            asked_at: [B, L] int64 microseconds: when the item behind each position was asked for, which is known
+                to whoever answers: the time of the next item in training, of the request in use.
+
+        Returns:
+            [B, L, d]
+        """
         x = dropout(x + self.positions[: x.shape[1]], self._dropout, self.training)
+        gaps = (gap_buckets(asked_at, seen_at),) if self._timed else ()
         for block in self.blocks:
-            x = block(x)
+            x = block(x, *gaps)
         states: Tensor = self.norm(x)
         return states
 

@@ -42,7 +42,7 @@ def gains(ranks: np.ndarray) -> np.ndarray:
 
 
 class Questions:
-    """Cases of one fold, the same for every teacher. Memory: 8·C·(L + excluded items a case).
+    """Cases of one fold, the same for every teacher. Memory: 8·C·(2·L + excluded items a case).
 
     Users' states see their last items in order, tables the mean of some of them.
     """
@@ -81,11 +81,14 @@ class Questions:
         ranks = case_ranks(vectors, self.drawn, cosine=cosine, present=present)
         return np.where(present[self.drawn.target], ranks, np.inf)
 
-    def of_states(self, states: Callable[[Tensor], Tensor], vectors: np.ndarray, known: np.ndarray) -> np.ndarray:
+    def of_states(
+        self, states: Callable[[Tensor, Tensor, Tensor], Tensor], vectors: np.ndarray, known: np.ndarray
+    ) -> np.ndarray:
         """[C] ranks by a sequence model: the state behind the user's last items asks.
 
         Args:
-            states: [C, L] vocabulary rows (-1 = padding behind) → [C, d].
+            states: [C, L] vocabulary rows (-1 = padding behind), [C, L] their times and [C] the questions' times,
+                microseconds → [C, d].
             vectors: [V, d] that states are multiplied with.
             known: [V] catalogue rows of the vocabulary.
         """
@@ -95,10 +98,10 @@ class Questions:
         vocabulary[known] = np.arange(len(known))
         query = vocabulary[cases.query]  # -1 reads the last, which stays -1
         order = np.argsort(query < 0, axis=1, kind="stable")  # unknown items leave no hole
-        query = np.take_along_axis(query, order, axis=1)
+        query, seen_at = (torch.from_numpy(np.take_along_axis(of, order, axis=1)) for of in (query, cases.query_time))
         matrix, present = np.zeros((catalogue, vectors.shape[1]), dtype=np.float32), np.zeros(catalogue, dtype=bool)
         matrix[known], present[known] = vectors, True
-        ranks = _ranks(states(torch.from_numpy(query)), torch.from_numpy(matrix), cases, present)
+        ranks = _ranks(states(query, seen_at, torch.from_numpy(cases.time)), torch.from_numpy(matrix), cases, present)
         return np.where(present[cases.target], ranks, np.inf)
 
     def of_popularity(self, support: np.ndarray, present: np.ndarray) -> np.ndarray:

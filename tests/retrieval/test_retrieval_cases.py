@@ -30,7 +30,7 @@ def excluded(cases: Cases, at: int) -> set[int]:
 
 
 def same(first: Cases, second: Cases) -> bool:
-    fields = ("user", "target", "query", "exclude_offsets", "exclude_items", "time")
+    fields = ("user", "target", "query", "exclude_offsets", "exclude_items", "time", "query_time")
     return all(np.array_equal(getattr(first, name), getattr(second, name)) for name in fields)
 
 
@@ -51,6 +51,7 @@ def test_golden_case() -> None:
     assert cases.query[:, 3].tolist() == [-1, -1]
     assert [excluded(cases, at) for at in range(2)] == [{0, 1, 2, 3}] * 2
     assert cases.time.tolist() == [9, 9]
+    assert cases.query_time.tolist() == [[1, 3, 3, 0]] * 2
 
 
 @settings(max_examples=60, deadline=None)
@@ -77,6 +78,8 @@ def test_against_definition(rows: list[Event], length: int, last: int, maximum: 
         pool = {row[1] for row in past if row[3] and row[2] >= oldest} - {target}
         certain = {row[1] for row in past if row[3] and row[2] > oldest} - {target}
         drawn = [ITEMS[item] for item in cases.query[at] if item >= 0]
+        of_item = {row[1]: row[2] for row in sorted(past, key=lambda row: row[2]) if row[3]}  # the latest
+        assert cases.query_time[at].tolist() == [*map(of_item.__getitem__, drawn)] + [0] * (length - len(drawn))
         assert len(set(drawn)) == len(drawn) <= length
         assert set(drawn) <= pool
         assert len(drawn) >= min(length, len(certain), 1)
@@ -187,3 +190,4 @@ def test_ids_of_text_and_choosing_cases() -> None:
     chosen = cases.take(np.array([2, 0]))
     assert chosen.item_ids[chosen.target].tolist() == ["item-110", "item-108"]
     assert [excluded(chosen, at) for at in range(2)] == [set(range(10)), set(range(8))]
+    assert np.array_equal(chosen.query_time, chosen.query.clip(min=0))  # item n at n

@@ -152,6 +152,7 @@ def _cases(query: list[list[int]], target: list[int]) -> Cases:
         np.zeros(count + 1, dtype=np.int64),
         np.empty(0, dtype=np.int32),
         np.zeros(count, dtype=np.int64),
+        np.zeros((count, 2), dtype=np.int64),
     )
 
 

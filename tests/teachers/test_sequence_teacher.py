@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,14 @@ from torch.nn.functional import normalize
 
 from recdistill.teachers.build import build_sequence_teacher
 from recdistill.teachers.config import SequenceTeacherConfig
+from recdistill.teachers.hstu import GAP_BUCKETS, HstuBlock, gap_buckets
 from recdistill.teachers.positives import InMemory, Positives
 from recdistill.teachers.sequence_teacher import SequenceTeacher
 from recdistill.teachers.transformer import CausalTransformer, running_mean
 from recdistill.training import fit
 
 SMALL: dict[str, Any] = {"dim": 16, "batch": 32, "length": 10, "dropout": 0.1, "dense_learning_rate": 3e-3}
+BLOCKS = ("sasrec", "hstu")
 
 
 def following_of(positives: Positives) -> Tensor:
@@ -30,25 +34,104 @@ def following_of(positives: Positives) -> Tensor:
     return torch.from_numpy(ids.get_indexer(following).copy())
 
 
-def test_a_later_item_changes_no_earlier_state() -> None:
+def encoder(*, block: str, layers: int = 2, dropout: float = 0.0) -> CausalTransformer:
     torch.manual_seed(0)
-    model = CausalTransformer(dim=8, length=6, layers=2, heads=2, dropout=0.5).eval()
+    model = CausalTransformer(dim=8, length=6, block=block, layers=layers, heads=2, dropout=dropout)  # type: ignore[arg-type]
+    for parameter in model.parameters():  # biases of place and time start at zero, where they would prove nothing
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model.eval()
+
+
+# When each of six items was taken, seconds: some in one sitting, and days between. Each asks for the next one.
+SEEN_AT = torch.tensor([[0, 0, 40, 86_400, 86_400, 500_000], [5, 6, 7, 8, 8_000, 9_000]]) * 1_000_000
+ASKED_AT = torch.cat([SEEN_AT[:, 1:], torch.tensor([[600_000], [9_100]]) * 1_000_000], dim=1)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_a_later_item_or_time_changes_no_earlier_state(block: str) -> None:
+    """Position 3 sees when item 4 is asked for, and nothing else from there on."""
+    model = encoder(block=block, dropout=0.5)
     first = torch.randn(2, 6, 8)
-    second = first.clone()
+    second, seen_at, asked_at = first.clone(), SEEN_AT.clone(), ASKED_AT.clone()
     second[:, 4:] = torch.randn(2, 2, 8)
+    seen_at[:, 4:] += 1_000_000_000
+    asked_at[:, 4:] += 2_000_000_000_000
     with torch.no_grad():
-        before, after = model(first), model(second)
+        before, after = model(first, SEEN_AT, ASKED_AT), model(second, seen_at, asked_at)
     assert torch.equal(before[:, :4], after[:, :4])
     assert (before[:, 4] != after[:, 4]).all()
 
 
-def test_an_earlier_item_and_its_place_change_later_states() -> None:
-    torch.manual_seed(0)
-    model = CausalTransformer(dim=8, length=6, layers=1, heads=2, dropout=0.0).eval()
+@pytest.mark.parametrize("block", BLOCKS)
+def test_an_earlier_item_and_its_place_change_later_states(block: str) -> None:
+    model = encoder(block=block, layers=1)
     x = torch.randn(1, 6, 8)
     swapped = x[:, [1, 0, 2, 3, 4, 5]]
     with torch.no_grad():
-        assert (model(x)[:, 5] - model(swapped)[:, 5]).abs().max() > 1e-4
+        states = [model(given, SEEN_AT[:1], ASKED_AT[:1])[:, 5] for given in (x, swapped)]
+    assert (states[0] - states[1]).abs().max() > 1e-4
+
+
+def test_only_hstu_sees_times() -> None:
+    x = torch.randn(2, 6, 8)
+    for block, sees in (("sasrec", False), ("hstu", True)):
+        model = encoder(block=block)
+        with torch.no_grad():
+            states = [model(x, SEEN_AT, asked) for asked in (ASKED_AT, ASKED_AT + 10**12)]
+            later = model(x, SEEN_AT + 10**9, ASKED_AT + 10**9)
+        assert torch.equal(*states) is not sees
+        assert torch.equal(states[0], later)  # the date itself is seen by neither
+
+
+def test_gaps_are_buckets_of_the_seconds_logarithm() -> None:
+    seen_at, asked_at = torch.tensor([[0, 60, 60]]) * 1_000_000, torch.tensor([[60, 60, 86_460]]) * 1_000_000 + 999_999
+    of_minute, of_day, of_both = (int(math.log(seconds) / 0.301) for seconds in (60, 86_400, 86_460))
+    expected = [[of_minute, 0, 0], [of_minute, 0, 0], [of_both, of_day, of_day]]
+    assert gap_buckets(asked_at, seen_at).tolist() == [expected]
+    longest = gap_buckets(torch.tensor([[2**63 - 1]]), torch.tensor([[0]]))
+    assert int(longest) == GAP_BUCKETS - 1
+
+
+def test_an_hstu_block_by_hand() -> None:
+    """Number by number, as the paper's equations 1-3 read: two heads of width 2, three positions of at most four."""
+    torch.manual_seed(0)
+    block = HstuBlock(dim=4, length=4, heads=2, dropout=0.3).double().eval()
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter)
+    x = torch.randn(1, 3, 4, dtype=torch.float64)
+    gaps = torch.tensor([[[5, 0, 0], [7, 2, 0], [9, 7, 0]]])
+
+    def silu(value: float) -> float:
+        return value / (1 + math.exp(-value))
+
+    def normed(row: list[float]) -> list[float]:
+        mean = sum(row) / len(row)
+        scale = math.sqrt(sum((value - mean) ** 2 for value in row) / len(row) + 1e-6)
+        return [(value - mean) / scale for value in row]
+
+    def linear(layer: torch.nn.Linear, row: list[float]) -> list[float]:
+        weights, biases = layer.weight.tolist(), layer.bias.tolist()
+        return [sum(map(mul, line, row)) + bias for line, bias in zip(weights, biases, strict=True)]
+
+    scale, shift = block.norm.weight.tolist(), block.norm.bias.tolist()
+    u, v, q, k = [], [], [], []
+    for row in x[0].tolist():
+        given = [value * by + plus for value, by, plus in zip(normed(row), scale, shift, strict=True)]
+        parts = [silu(value) for value in linear(block.inputs, given)]
+        for at, part in enumerate((u, v, q, k)):
+            part.append(parts[4 * at : 4 * at + 4])
+    expected = []
+    for i, row in enumerate(x[0].tolist()):
+        attended = [0.0] * 4
+        for head in (0, 2):
+            for j in range(i + 1):
+                score = sum(q[i][head + n] * k[j][head + n] for n in range(2))
+                bias = block.position_bias[i - j].item() + block.gap_bias[gaps[0, i, j]].item()
+                for n in range(2):
+                    attended[head + n] += silu(score + bias) / 4 * v[j][head + n]
+        out = linear(block.output, [mine * gate for mine, gate in zip(normed(attended), u[i], strict=True)])
+        expected.append([value + plus for value, plus in zip(row, out, strict=True)])
+    torch.testing.assert_close(block(x, gaps)[0], torch.tensor(expected, dtype=torch.float64))
 
 
 def test_running_mean_by_hand() -> None:
@@ -84,6 +167,7 @@ def test_batches_are_windows_of_consecutive_positives(length: int, planted: Posi
     batch = teacher._draw(0, torch.Generator().manual_seed(0))
     following = following_of(planted)
     real = batch.real
+    assert (batch.asked_at - batch.seen_at)[real].unique().tolist() == [10_000_000]  # one takes a step in ten seconds
     assert torch.equal(following[batch.seen[real]], batch.following[real])
     assert (real.sum(1) == min(length, 7)).all()
     starts = batch.seen[:, 0]
@@ -96,7 +180,8 @@ def test_batches_are_windows_of_consecutive_positives(length: int, planted: Posi
 def next_hits(teacher: SequenceTeacher, positives: Positives) -> float:
     """Share of users whose best-scored item is the next on their circle."""
     rows = torch.stack(positives.item.split(8))[:, -5:]
-    scores = teacher.user_states(rows) @ teacher.vectors().T
+    times = torch.stack(positives.time.split(8))[:, -5:]
+    scores = teacher.user_states(rows, times, times[:, -1] + 10_000_000) @ teacher.vectors().T
     return float((scores.scatter(1, rows, -torch.inf).argmax(1) == following_of(positives)[rows[:, -1]]).float().mean())
 
 
@@ -105,6 +190,8 @@ def next_hits(teacher: SequenceTeacher, positives: Positives) -> float:
     [
         {},
         {"full_softmax_up_to": 0, "negatives": 16},
+        {"block": "hstu"},
+        {"block": "hstu", "full_softmax_up_to": 0, "negatives": 16},
         {"geometry": "dot", "pooled_weight": 0},
         {
             "full_softmax_up_to": 0,
@@ -128,6 +215,37 @@ def test_the_planted_order_is_learned(kind: Mapping[str, Any], planted: Positive
     assert next_hits(teacher, planted) > 0.9
 
 
+@pytest.mark.parametrize("block", BLOCKS)
+def test_where_time_alone_tells_the_next_item_only_hstu_learns_it(block: str) -> None:
+    """Whoever comes back within the hour takes item 0, after days item 1, whatever they took before."""
+    generator = torch.Generator().manual_seed(0)
+    users, before = 300, 3
+    item = torch.randint(2, 10, (users, before + 1), generator=generator)
+    step = torch.randint(60, 40_000, (users, before + 1), generator=generator)
+    late = torch.arange(users) % 2
+    item[:, -1] = late
+    step[:, -1] = torch.where(late.bool(), step[:, -1] * 20 + 200_000, step[:, -1] % 3_600)
+    time = step.cumsum(1) * 1_000_000
+    positives = Positives(
+        item_ids=pd.Index(range(10)),
+        user_ids=pd.Index(range(users)),
+        item=item.flatten(),
+        behaviours=torch.ones(item.numel()),
+        time=time.flatten(),
+        starts=torch.arange(0, item.numel() + 1, before + 1),
+        support=torch.bincount(item.flatten(), minlength=10),
+    )
+    config = SequenceTeacherConfig(**SMALL, block=block)  # type: ignore[arg-type]
+    teacher = build_sequence_teacher(config, InMemory(positives, power=0.5), seed=0)
+    for at in range(150):
+        torch.manual_seed(at)
+        teacher.step(at)
+    states = teacher.user_states(item[:, :-1], time[:, :-1], time[:, -1])
+    scores = states @ teacher.vectors()[:2].T
+    right = float((scores.argmax(1) == late).float().mean())
+    assert right > 0.95 if block == "hstu" else right < 0.65
+
+
 def test_the_table_finds_the_planted_audiences_by_itself(
     planted: Positives, purity: Callable[[np.ndarray, pd.Index], float]
 ) -> None:
@@ -138,18 +256,28 @@ def test_the_table_finds_the_planted_audiences_by_itself(
     assert purity(teacher.vectors().numpy(), planted.item_ids) > 0.97
 
 
-def test_states_depend_neither_on_padding_nor_on_the_batch(planted: Positives) -> None:
-    teacher = build_sequence_teacher(SequenceTeacherConfig(**SMALL), InMemory(planted, power=0.5), seed=0)
+@pytest.mark.parametrize("block", BLOCKS)
+def test_states_depend_neither_on_padding_nor_on_the_batch(block: str, planted: Positives) -> None:
+    config = SequenceTeacherConfig(**SMALL, block=block)  # type: ignore[arg-type]
+    teacher = build_sequence_teacher(config, InMemory(planted, power=0.5), seed=0)
+    for step in range(3):
+        teacher.step(step)
     rows = torch.tensor([[3, 1, 4, -1, -1], [5, -1, -1, -1, -1], [-1, -1, -1, -1, -1], [2, 0, 6, 7, 8]])
-    together = teacher.user_states(rows)
+    seen_at = torch.arange(0, 5_000_000_000, 1_000_000_000).repeat(4, 1)
+    asked_at = torch.tensor([7, 8, 9, 10]) * 1_000_000_000
+    together = teacher.user_states(rows, seen_at, asked_at)
+    anything = torch.where(rows < 0, torch.randint(2**60, rows.shape), seen_at)
+    assert torch.equal(teacher.user_states(rows, anything, asked_at), together)
     for row, length in zip(range(4), (3, 1, 1, 5), strict=True):
-        alone = teacher.user_states(rows[row : row + 1, :length])
+        one = slice(row, row + 1)
+        alone = teacher.user_states(rows[one, :length], seen_at[one, :length], asked_at[one])
         torch.testing.assert_close(together[row : row + 1], alone, atol=1e-6, rtol=1e-5)
     assert together[2].abs().max() == 0
-    torch.testing.assert_close(teacher.user_states(rows, block=1), together, atol=1e-6, rtol=1e-5)
+    by_one = teacher.user_states(rows, seen_at, asked_at, block=1)
+    torch.testing.assert_close(by_one, together, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [{}, {"full_softmax_up_to": 0, "negatives": 64}], ids=str)
+@pytest.mark.parametrize("kind", [{}, {"full_softmax_up_to": 0, "negatives": 64}, {"block": "hstu"}], ids=str)
 def test_threads_change_nothing_from_run_to_run(kind: Mapping[str, Any], planted: Positives) -> None:
     """Sums over repeated items must not depend on which thread comes first."""
 
@@ -174,10 +302,10 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("at", [2, 11])
-def test_resumed_equals_uninterrupted_with_validation(at: int, planted: Positives, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("at", "block"), [(2, "sasrec"), (11, "sasrec"), (11, "hstu")])
+def test_resumed_equals_uninterrupted_with_validation(at: int, block: str, planted: Positives, tmp_path: Path) -> None:
     def train(checkpoint: Path, *, die_at: int | None) -> dict[str, Any]:
-        config = SequenceTeacherConfig(**SMALL, full_softmax_up_to=0, negatives=8)
+        config = SequenceTeacherConfig(**SMALL, full_softmax_up_to=0, negatives=8, block=block)  # type: ignore[arg-type]
         teacher = build_sequence_teacher(config, InMemory(planted, power=0.5), seed=5)
 
         def log(_: Mapping[str, float], step: int) -> None:

@@ -188,10 +188,12 @@ def test_states_see_the_last_items_in_order_and_only_known_ones(fold: Fold) -> N
     catalogue = questions.drawn.item_ids
     known = np.array([row for row, item in enumerate(catalogue) if item != "a03"])
     asked: list[np.ndarray] = []
+    times: list[np.ndarray] = []
 
-    def states(query: torch.Tensor) -> torch.Tensor:
+    def states(query: torch.Tensor, seen_at: torch.Tensor, asked_at: torch.Tensor) -> torch.Tensor:
         """One-hot of the item behind the query's last on its circle."""
         asked.append(query.numpy())
+        times.append(torch.where(query >= 0, asked_at.unsqueeze(1) - seen_at, -1).numpy())
         last = query.gather(1, (query >= 0).sum(1, keepdim=True) - 1).squeeze(1)
         following = [f"{item[0]}{(int(item[1:]) + 1) % 20:02d}" for item in catalogue[known[last.numpy()]]]
         place = torch.from_numpy(catalogue[known].get_indexer(following).copy())
@@ -202,6 +204,11 @@ def test_states_see_the_last_items_in_order_and_only_known_ones(fold: Fold) -> N
         walk = [int(item[1:]) for item in catalogue[known[row[row >= 0]]]]
         assert 4 <= len(walk) <= 5 and (row[len(walk) :] == -1).all()  # the unknown item leaves no hole
         assert all((after - before) % 20 in (1, 2) for before, after in pairwise(walk))
+    for row, ago in zip(asked[0], times[0], strict=True):
+        walk = [int(item[1:]) for item in catalogue[known[row[row >= 0]]]]
+        steps = (10_000_000 * (walk[-1] - place) % 200_000_000 for place in walk)  # one takes a step in ten seconds
+        assert [moment - ago[len(walk) - 1] for moment in ago[: len(walk)]] == [*steps]
+        assert ago[len(walk) - 1] in (10_000_000, 20_000_000)
     targets = catalogue[questions.in_order.target]
     told = ~targets.isin(["a03", "a04"])  # the unknown item itself, and the one behind it
     assert score.recall_at_10 == pytest.approx(told.mean())

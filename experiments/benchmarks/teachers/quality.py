@@ -211,7 +211,7 @@ class Arena:
         found = np.load(self.out / "peer_out.npz")
         print(f"    SASRec: {found['users'] * round(settings['epochs']) / found['seconds']:.0f} sequences/s")
         states = torch.from_numpy(found["states"])
-        return questions.of_states(lambda query: states, found["vectors"], found["items"])
+        return questions.of_states(lambda *question: states, found["vectors"], found["items"])
 
 
 def trials(ranges: Mapping[str, tuple[float, float]], count: int) -> list[Settings]:
