@@ -39,7 +39,7 @@ def test_backward_updates_touched_rows_by_row_wise_adagrad_and_no_others() -> No
     torch.testing.assert_close(table.weight[5], before[5] - 0.5 * torch.ones(4))
     untouched = [0, 1, 3, 4]
     assert torch.equal(table.weight[untouched], before[untouched])
-    assert table.state_dict()["accumulator"].tolist() == pytest.approx([0, 0, mean_square, 0, 0, 1])
+    assert table.state_dict()["id.accumulator"].tolist() == pytest.approx([0, 0, mean_square, 0, 0, 1])
 
 
 def test_initial_values_depend_on_the_seed_alone() -> None:
