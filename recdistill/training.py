@@ -9,24 +9,28 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from recdistill.contracts.tables import atomic
+from recdistill.checkpoint import Checkpoint, find, remove, save
 from recdistill.errors import Diverged
 from recdistill.progress import track
+from recdistill.world import World
 
 # Batches and dropout draw from different streams: of one seed both generators would give the same numbers.
 _OF_BATCHES = 0x5DEECE66D
+# Ranks draw different dropout.
+_OF_RANKS = 0x9E3779B1
 
 LogFn = Callable[[Mapping[str, float], int], None]
 
 
 class Stateful(Protocol):
-    """Modules, optimizers, and whatever else gives and takes its state as plain tensors."""
+    """Modules, optimizers, and whatever else gives and takes its state as tensors (of several processes: sharded)."""
 
     def state_dict(self) -> dict[str, Any]: ...
     def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
@@ -69,43 +73,46 @@ def fit(
     patience: int = 0,
     checkpoint_seconds: float = 20.0,
     log_every: int = 20,
+    world: World = World(),
 ) -> Fitted:
     """Run ``step(0) … step(steps - 1)``, resuming from ``checkpoint`` if it belongs to ``key``.
 
+    In several processes it is collective, and takes every decision on all ranks alike: whether a loss is finite,
+    whether to save, and what the score is. The checkpoint may come from another number of processes.
+
     Args:
-        step: does one whole step (batch, loss, backward, optimizer) and returns its losses, ``loss`` among them.
+        step: does one whole step (batch, loss, backward, optimizer) and returns its losses, ``loss`` among them;
+            of several ranks' losses the mean is logged.
         state: everything that a step changes, by name.
-        checkpoint: file to resume from; removed when training ends.
+        checkpoint: folder to resume from; removed when training ends.
         key: fingerprint of settings and data; a checkpoint of another key is ignored.
-        validate: score of the current state, higher is better; the best state is restored at the end.
+        validate: score of the current state, higher is better; the best state is restored at the end. Every rank
+            calls it, and the leader's score counts.
         patience: stop after so many validations without a better score (0: never).
-        log: called with losses and the step number.
+        log: called with losses and the step number, by the leader.
+        world: the processes that train together.
 
     Raises:
         Diverged: a loss is not finite.
     """
-    result = Fitted(steps=0, best_step=0)
-    best: dict[str, Any] | None = None
-    saved = _load(checkpoint, key)
-    if saved is not None:
-        for name, part in state.items():
-            part.load_state_dict(saved["state"][name])
-        best = saved["best"]
-        result = Fitted(saved["step"], saved["best_step"], saved["best_score"], [tuple(p) for p in saved["curve"]])
+    result, best = Fitted(steps=0, best_step=0), None
+    found = find(checkpoint, world=world)
+    if found is not None and found.about["key"] == key:
+        result, best = _resume(found, state)
     last_saved = time.monotonic()
     since_best = sum(1 for at, _ in result.curve if at > result.best_step)
-    with track(description, steps) as advance:
+    with track(description, steps) if world.leads else nullcontext(_unseen) as advance:
         advance(result.steps)
         while result.steps < steps and not (patience and since_best >= patience):
-            torch.manual_seed(_mix(seed, result.steps))
-            losses = {name: float(value) for name, value in step(result.steps).items()}
+            torch.manual_seed(_mix(seed, result.steps) ^ (world.rank * _OF_RANKS))
+            losses = _mean(step(result.steps), world)
             bad = [name for name, value in losses.items() if not math.isfinite(value)]
             if bad:
                 raise Diverged(
                     f"{description}: {', '.join(bad)} is not finite at step {result.steps} (seed {seed})",
                     remedy="lower the learning rate or raise the temperature; the batch is drawn from (seed, step)",
                 )
-            if result.steps % log_every == 0:
+            if world.leads and result.steps % log_every == 0:
                 log(losses, result.steps)
             result.steps += 1
             advance(1)
@@ -114,22 +121,23 @@ def fit(
                 and validate_every
                 and (result.steps % validate_every == 0 or result.steps == steps)
             ):
-                score = validate()
-                log({"validation": score}, result.steps)
+                score = world.agree(validate())
+                if world.leads:
+                    log({"validation": score}, result.steps)
                 result.curve.append((result.steps, score))
                 since_best += 1
                 if best is None or score > result.best_score:
                     best, since_best = _copy(state), 0
                     result.best_step, result.best_score = result.steps, score
-            if time.monotonic() - last_saved >= checkpoint_seconds:
-                _save(checkpoint, key, state, best, result)
+            if world.agree(time.monotonic() - last_saved >= checkpoint_seconds):
+                _save(checkpoint, key, state, best, result, world)
                 last_saved = time.monotonic()
     if best is not None:
         for name, part in state.items():
             part.load_state_dict(best[name])
     else:
         result.best_step = result.steps
-    checkpoint.unlink(missing_ok=True)
+    remove(checkpoint, world=world)
     return result
 
 
@@ -147,27 +155,43 @@ def _copy(state: Mapping[str, Stateful]) -> dict[str, Any]:
             return [clone(part) for part in value]
         return value
 
-    return {name: clone(part.state_dict()) for name, part in state.items()}
+    return {name: clone(part) for name, part in _states(state).items()}
 
 
-def _save(path: Path, key: str, state: Mapping[str, Stateful], best: dict[str, Any] | None, result: Fitted) -> None:
-    with atomic(path) as temporary:
-        torch.save(
-            {
-                "key": key,
-                "state": {name: part.state_dict() for name, part in state.items()},
-                "best": best,
-                "step": result.steps,
-                "best_step": result.best_step,
-                "best_score": result.best_score,
-                "curve": [list(point) for point in result.curve],
-            },
-            temporary,
-        )
+def _mean(losses: Mapping[str, float], world: World) -> dict[str, float]:
+    """The mean over the ranks, in which one rank's NaN or infinity is every rank's."""
+    values = torch.tensor([float(value) for value in losses.values()], dtype=torch.float64)
+    world.average_([values])
+    return dict(zip(losses, values.tolist(), strict=True))
 
 
-def _load(path: Path, key: str) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    saved: dict[str, Any] = torch.load(path, weights_only=True)
-    return saved if saved["key"] == key else None
+def _unseen(_: int) -> None:
+    """Progress of a rank that does not lead."""
+
+
+def _states(state: Mapping[str, Stateful]) -> dict[str, Any]:
+    return {name: part.state_dict() for name, part in state.items()}
+
+
+def _save(
+    folder: Path,
+    key: str,
+    state: Mapping[str, Stateful],
+    best: dict[str, Any] | None,
+    result: Fitted,
+    world: World,
+) -> None:
+    about = {"key": key, "best": best is not None, "result": asdict(result)}
+    save(folder, {"state": _states(state), "best": best}, about=about, world=world)
+
+
+def _resume(found: Checkpoint, state: Mapping[str, Stateful]) -> tuple[Fitted, dict[str, Any] | None]:
+    """Load the objects' state; returns how far the training was, and its best state."""
+    # The best state is spread over the ranks like the live one, of which a copy gives it room.
+    room = _copy(state) if found.about["best"] else None
+    saved = found.load({"state": _states(state), "best": room})
+    for name, part in state.items():
+        part.load_state_dict(saved["state"][name])
+    result = Fitted(**found.about["result"])
+    result.curve = [(step, score) for step, score in result.curve]
+    return result, saved["best"]

@@ -49,6 +49,7 @@ class Toy:
             "validate_every": 5,
             "patience": 3,
             "checkpoint_seconds": 0.0,
+            "key": "k",
             **changes,
         }
         return fit(
@@ -56,7 +57,6 @@ class Toy:
             seed=7,
             state={"model": self.model, "optimizer": self.optimizer},
             checkpoint=checkpoint,
-            key="k",
             description="toy",
             log=lambda metrics, step: None,
             **options,
@@ -66,33 +66,42 @@ class Toy:
         return torch.cat([p.detach().ravel() for p in self.model.parameters()])
 
 
-@settings(max_examples=8, deadline=None)
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    toy = Toy()
+    return toy, toy.run(tmp_path_factory.mktemp("fit") / "whole", checkpoint_seconds=math.inf)
+
+
+@settings(max_examples=6, deadline=None)
 @given(st.integers(1, 29))
-def test_killed_and_resumed_equals_uninterrupted(tmp_path_factory, kill_at):
+def test_killed_and_resumed_equals_uninterrupted(tmp_path_factory, whole, kill_at):
     folder = tmp_path_factory.mktemp("fit")
-    whole = Toy()
-    expected = whole.run(folder / "whole.pt")
     killed = Toy(kill_at)
     try:
-        killed.run(folder / "killed.pt")
+        killed.run(folder / "killed")
     except Killed:
-        assert (folder / "killed.pt").exists()
+        assert (folder / "killed").exists()
     again = Toy()
-    found = again.run(folder / "killed.pt")
-    assert torch.equal(again.weights(), whole.weights())
-    assert found == expected and not (folder / "killed.pt").exists()
+    found = again.run(folder / "killed")
+    assert torch.equal(again.weights(), whole[0].weights())
+    assert found == whole[1] and not (folder / "killed").exists()
 
 
-def test_a_checkpoint_of_other_settings_is_ignored(tmp_path):
+def test_a_checkpoint_of_other_settings_is_ignored(tmp_path, whole):
     with pytest.raises(Killed):
-        Toy(10).run(tmp_path / "c.pt")
-    other = torch.load(tmp_path / "c.pt", weights_only=True)
-    other["key"] = "something else"
-    torch.save(other, tmp_path / "c.pt")
-    again, whole = Toy(), Toy()
-    again.run(tmp_path / "c.pt")
-    whole.run(tmp_path / "w.pt")
-    assert torch.equal(again.weights(), whole.weights())
+        Toy(10).run(tmp_path / "c", key="something else")
+    again = Toy()
+    again.run(tmp_path / "c")
+    assert torch.equal(again.weights(), whole[0].weights())
+
+
+def test_a_checkpoint_that_is_not_whole_is_ignored(tmp_path, whole):
+    with pytest.raises(Killed):
+        Toy(10).run(tmp_path / "c")
+    next((tmp_path / "c").rglob("*.safetensors")).unlink()
+    again = Toy()
+    assert again.run(tmp_path / "c") == whole[1]
+    assert torch.equal(again.weights(), whole[0].weights())
 
 
 def test_the_best_state_is_restored(tmp_path):
@@ -105,7 +114,7 @@ def test_the_best_state_is_restored(tmp_path):
         seen[score] = toy.weights()
         return score
 
-    result = toy.run(tmp_path / "c.pt", validate=validate)
+    result = toy.run(tmp_path / "c", validate=validate)
     assert (result.best_step, result.best_score, result.steps) == (10, 3.0, 25)  # patience 3 after step 10
     assert torch.equal(toy.weights(), seen[3.0])
 
@@ -118,7 +127,7 @@ def test_divergence_names_step_and_seed(tmp_path):
             steps=5,
             seed=7,
             state={},
-            checkpoint=tmp_path / "c.pt",
+            checkpoint=tmp_path / "c",
             key="k",
             description="toy",
             log=lambda metrics, step: None,

@@ -72,7 +72,7 @@ def distill(
             training = _Training(config, student, trial, inputs, of="selection", seed=seed)
             name = f"{subject}-selection-{index}"
             fitted = training.run(
-                out / f".{name}.pt", f"{key}/{name}", log(f"{subject}/selection-{index}"), cases=cases
+                out / f".{name}.checkpoint", f"{key}/{name}", log(f"{subject}/selection-{index}"), cases=cases
             )
             if chosen is None or fitted.best_score > max(scores):
                 chosen = (index, fitted, training)
@@ -81,9 +81,8 @@ def distill(
         index, fitted, training = chosen
         training.write(out / "selection", subject)
         final = _Training(config, student, trials[index], inputs, of="final", seed=seed)
-        final.run(
-            out / f".{subject}-final.pt", f"{key}/{subject}-final", log(f"{subject}/final"), steps=fitted.best_step
-        )
+        name = f"{subject}-final"
+        final.run(out / f".{name}.checkpoint", f"{key}/{name}", log(f"{subject}/final"), steps=fitted.best_step)
         final.write(out / "final", subject)
         summary[subject] = {
             "chosen": trials[index].model_dump(),

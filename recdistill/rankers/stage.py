@@ -223,7 +223,7 @@ def _run(
         train,
         label=data.train.label,
         time=data.train.time,
-        checkpoint=out / f".{name}.pt",
+        checkpoint=out / f".{name}.checkpoint",
         key=f"{key}/{group}",
         description=f"rank · {group}",
         seed=seed,

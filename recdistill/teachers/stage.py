@@ -225,7 +225,7 @@ class _Run:
             steps=steps,
             seed=self._seed,
             state=teacher.state,
-            checkpoint=self._path(which, name).with_suffix(".checkpoint.pt"),
+            checkpoint=self._path(which, name).with_suffix(".checkpoint"),
             key=f"{self._key}/{which}/{name}",
             description=f"teach · {name.replace('_', ' ')} · {which}",
             log=self._log(name if selecting else f"{name}_final"),

@@ -9,7 +9,6 @@ Shapes: R rows (items), d width, n ids, B bags, F sparse features, K_f rows and 
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -20,7 +19,7 @@ from torch import Tensor
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 from torchrec import EmbeddingBagConfig, KeyedJaggedTensor, PoolingType
 
-from recdistill.teachers.sharding import Sharding, fused, sharded
+from recdistill.teachers.sharding import Sharding, fused, sharded, weights_and_accumulators
 from recdistill.world import World
 
 # FBGEMM's CPU kernels read rows as vectors of four floats.
@@ -28,8 +27,6 @@ WIDTH_MULTIPLE = 4
 # Initial values are drawn block by block, so that no process needs another's rows.
 BLOCK = 65_536
 _ID = "id"
-# TorchRec's first lookup makes torch warn of a change to come in torch.fx, of which no user can make anything.
-logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
@@ -77,8 +74,8 @@ class IdTable:
         learning_rate: of row-wise Adagrad.
         features: whose rows are trained beside the items' own.
         world: the processes to spread over.
-        sharding: "table_wise" gives each process whole tables, "row_wise" each a range of rows of every table,
-            "planned" leaves it to TorchRec's planner (which knows no row-wise plan on a CPU).
+        sharding: "table_wise" gives each process whole tables, "row_wise" each a range of rows of every table (of
+            so few rows that a process would have none, the whole), "planned" places whole tables by TorchRec's planner.
 
     Raises:
         ValueError: the width, or a feature's name, offsets or values are not as said.
@@ -100,7 +97,7 @@ class IdTable:
         if dim % WIDTH_MULTIPLE:
             raise ValueError(f"dim must be a multiple of {WIDTH_MULTIPLE}, not {dim}")
         _check(features, rows=rows)
-        self._rows, self._seed, self._scale = rows, seed, scale
+        self._seed, self._scale = seed, scale
         self._features, self._world = tuple(features), world
         sizes = {_ID: rows} | {feature.name: feature.rows for feature in features}
         # Names are the user's, and TorchRec's may not hold a dot.
@@ -116,17 +113,11 @@ class IdTable:
             if world.size == 1
             else sharded(tables, learning_rate=learning_rate, eps=eps, world=world, sharding=sharding)
         )
-        weights = self._bags.state_dict()
-        # The two collections name a table's state differently, but both begin with the table's name.
-        accumulators = {
-            name.split(".")[0]: state
-            for states in self._bags.fused_optimizer().state_dict()["state"].values()
-            for name, state in states.items()
-        }
+        tensors = weights_and_accumulators(self._bags, world=world)
         self._state: dict[str, Any] = {}
         for key, (name, size) in zip(self._keys, sizes.items(), strict=True):
-            weight = self._state[f"{name}.weight"] = weights[f"embedding_bags.{key}.weight"]
-            self._state[f"{name}.accumulator"] = accumulators[key]
+            weight, accumulator = tensors[key]
+            self._state |= {f"{name}.weight": weight, f"{name}.accumulator": accumulator}
             for start, part in _local(weight):
                 fill_(part, start=start, rows=size, seed=seed, table=name, scale=scale)
 
@@ -196,8 +187,12 @@ class IdTable:
         self._state[f"{_ID}.accumulator"][rows] = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """Values and optimizer state, live and not copies: ``id.weight`` [R, d], ``id.accumulator`` [R], and so on
-        for each feature; plain tensors, or ShardedTensors of the same shapes in several processes."""
+        """Values and optimizer state, live and not copies.
+
+        Returns:
+            ``id.weight`` [R, d], ``id.accumulator`` [R], and the same of each feature by its name: plain tensors,
+            or in several processes ShardedTensors of these shapes.
+        """
         return dict(self._state)
 
     def load_state_dict(self, state_dict: dict[str, Any], /) -> None:
@@ -215,8 +210,13 @@ class IdTable:
         bags = len(lengths[0])
         spare = self._world.most(bags) - bags
         padded = [torch.nn.functional.pad(length, (0, spare)) for length in lengths] if spare else lengths
-        keyed = self._bags(KeyedJaggedTensor(keys=self._keys, values=_joined(values), lengths=_joined(padded)))
-        return [keyed[key][:bags] for key in self._keys]
+        pooled = self._bags(KeyedJaggedTensor(keys=self._keys, values=_joined(values), lengths=_joined(padded)))
+        # Slices are taken only where they must be: each costs a copy of all the gradients.
+        parts = [pooled.values()] if len(values) == 1 else pooled.values().split(pooled.length_per_key(), dim=1)
+        if spare:
+            parts = [part[:bags] for part in parts]
+        of = dict(zip(pooled.keys(), parts, strict=True))
+        return [of[key] for key in self._keys]
 
 
 def fill_(part: Tensor, *, start: int, rows: int, seed: int, table: str, scale: float) -> None:

@@ -55,7 +55,7 @@ def _train(
         rows,
         label=label,
         time=time,
-        checkpoint=tmp_path / "ranker.pt",
+        checkpoint=tmp_path / "ranker",
         key="k",
         description="test",
         seed=seed,
@@ -102,7 +102,7 @@ def test_training_learns_dense_and_sparse_signal(tmp_path: Path) -> None:
     odd = inputs.bags[0].numpy() % 2 == 1
     assert logits.numpy()[odd].mean() - logits.numpy()[~odd].mean() > 0.2
     assert fitted.best_score == max(value for _, value in fitted.curve)
-    assert not (tmp_path / "ranker.pt").exists()
+    assert not (tmp_path / "ranker").exists()
 
 
 def test_scores_do_not_depend_on_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,6 +143,6 @@ def test_a_killed_training_resumes_to_the_same_scores(tmp_path: Path, monkeypatc
     monkeypatch.setattr(room, "fit", fit)
     with pytest.raises(Killed):
         _train(tmp_path, log=dying)
-    assert (tmp_path / "ranker.pt").exists()
+    assert (tmp_path / "ranker").exists()
     resumed, _ = _train(tmp_path)
     np.testing.assert_allclose(score(resumed, _features(), inputs), plain, atol=1e-6)

@@ -49,7 +49,7 @@ def test_loss_of_a_step_by_hand(geometry: str, logq: float) -> None:
         dim=4, geometry=geometry, batch=1, dropout=0, behaviour_weight=2, init_scale=1, temperature=0.5, logq=logq
     )
     teacher = build_id_teacher(config, tiny(behaviours, vocabulary=5), seed=0)
-    rows = teacher.state["items"].state_dict()["weight"].clone()
+    rows = teacher.state["items"].state_dict()["id.weight"].clone()
     vectors = normalize(rows, dim=1) / 0.5**0.5 if geometry == "cosine" else rows
     prior = (1 - logq) * torch.tensor([2 / 8, 2 / 8, 2 / 8, 1 / 8, 1 / 8]).log()
     possible = []
@@ -67,7 +67,7 @@ def test_bpr_step_by_hand() -> None:
     """Two positives, and one item that is neither: -log σ(target - that item), or 0 where an own item was drawn."""
     config = IdTeacherConfig(dim=4, geometry="dot", loss="bpr", batch=1, dropout=0, init_scale=1)
     teacher = build_id_teacher(config, tiny([1.0, 1.0], vocabulary=3), seed=0)
-    rows = teacher.state["items"].state_dict()["weight"].clone()
+    rows = teacher.state["items"].state_dict()["id.weight"].clone()
     possible = [float(softplus(rows[query] @ (rows[2] - rows[1 - query]))) for query in range(2)]
     losses = [teacher.step(0)["loss"]]
     for step in range(1, 12):
@@ -111,9 +111,9 @@ def test_vectors_have_length_one_in_cosine_geometry_only(planted: Positives) -> 
 def test_a_sampled_step_touches_the_users_items_and_the_negatives_only(planted: Positives) -> None:
     config = IdTeacherConfig(dim=16, batch=1, full_softmax_up_to=0, negatives=3)
     teacher = build_id_teacher(config, InMemory(planted, power=1.0), seed=0)
-    before = teacher.state["items"].state_dict()["weight"].clone()
+    before = teacher.state["items"].state_dict()["id.weight"].clone()
     teacher.step(0)
-    changed = (teacher.state["items"].state_dict()["weight"] != before).any(1)
+    changed = (teacher.state["items"].state_dict()["id.weight"] != before).any(1)
     user = [set(rows.tolist()) for rows in planted.item.split(planted.counts.tolist())]
     touched = set(torch.nonzero(changed).squeeze(1).tolist())
     assert touched
@@ -153,11 +153,11 @@ def test_resumed_equals_uninterrupted(kind: Mapping[str, Any], at: int, planted:
         )  # fmt: skip
         return {name: part.state_dict() for name, part in teacher.state.items()}
 
-    whole = train(tmp_path / "whole.pt", die_at=None)
+    whole = train(tmp_path / "whole", die_at=None)
     with pytest.raises(Killed):
-        train(tmp_path / "killed.pt", die_at=at)
-    assert (tmp_path / "killed.pt").exists()
-    resumed = train(tmp_path / "killed.pt", die_at=None)
+        train(tmp_path / "killed", die_at=at)
+    assert (tmp_path / "killed").exists()
+    resumed = train(tmp_path / "killed", die_at=None)
     for name, state in whole.items():
         for key, values in state.items():
             assert torch.equal(resumed[name][key], values), (name, key)

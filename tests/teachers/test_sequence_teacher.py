@@ -153,7 +153,7 @@ def test_pooled_loss_of_one_pair_by_hand() -> None:
     teacher = build_sequence_teacher(
         SequenceTeacherConfig(dim=4, batch=3, temperature=0.5, init_scale=1), InMemory(positives, power=0.5), seed=0
     )
-    vectors = normalize(teacher.state["items"].state_dict()["weight"].clone(), dim=1)
+    vectors = normalize(teacher.state["items"].state_dict()["id.weight"].clone(), dim=1)
     expected = -torch.log_softmax(vectors @ vectors[0] / 0.5, 0)[1]
     losses = teacher.step(0)
     assert losses["pooled_loss"] == pytest.approx(float(expected), abs=1e-5)
@@ -318,10 +318,10 @@ def test_resumed_equals_uninterrupted_with_validation(at: int, block: str, plant
         )  # fmt: skip
         return {"items": teacher.state["items"].state_dict(), "model": teacher.state["model"].state_dict()}
 
-    whole = train(tmp_path / "whole.pt", die_at=None)
+    whole = train(tmp_path / "whole", die_at=None)
     with pytest.raises(Killed):
-        train(tmp_path / "killed.pt", die_at=at)
-    resumed = train(tmp_path / "killed.pt", die_at=None)
+        train(tmp_path / "killed", die_at=at)
+    resumed = train(tmp_path / "killed", die_at=None)
     for name, state in whole.items():
         for key, values in state.items():
             assert torch.equal(resumed[name][key], values), (name, key)

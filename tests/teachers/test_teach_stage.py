@@ -112,7 +112,7 @@ def test_killed_anywhere_and_started_again_gives_the_same(
         np.testing.assert_array_equal(again[path].vectors, table.vectors)
         assert again[path].metadata == table.metadata
     assert (tmp_path / "teachers.json").read_bytes() == (taught / "teachers.json").read_bytes()
-    assert not list(tmp_path.rglob("*.pt"))
+    assert not list(tmp_path.rglob("*.checkpoint"))
 
 
 def test_another_key_trains_anew_and_another_seed_differs(fold: Fold, taught: Path, tmp_path: Path) -> None:

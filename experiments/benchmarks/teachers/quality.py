@@ -115,7 +115,7 @@ class Arena:
             steps=config.steps if selecting else self.steps[key],
             seed=seed,
             state=teacher.state,
-            checkpoint=self.out / "unfinished.pt",
+            checkpoint=self.out / "unfinished",
             key=key + which,
             description=f"{name} · {which}",
             log=lambda metrics, step: None,
