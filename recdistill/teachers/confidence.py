@@ -42,7 +42,7 @@ def halves_confidence(
     It measures the data, not a teacher, and is the same for all of them; the splits are draws from the same users,
     so more of them take away the noise of splitting and nothing else.
 
-    Time splits · (n·d + V·R·d); memory 16·n + 24·(U + V)·(d + 10) + 20·4096·R bytes. It depends on neither the order
+    Time splits · (n·d + V·R·d); memory 16·n + 12·(U + V)·(d + 10) + 20·4096·R bytes. It depends on neither the order
     of users nor that of items, but on their ids.
 
     Args:
