@@ -27,6 +27,7 @@ from recdistill.split import SplitConfig
 from recdistill.students import EncodersConfig, StudentConfig
 from recdistill.teachers import TeachersConfig
 from recdistill.teachers.config import ID_TEACHER
+from recdistill.teachers.config import NAMES as TRAINED_HERE
 
 
 class Recipe(Settings):
@@ -55,7 +56,7 @@ class Recipe(Settings):
     @model_validator(mode="after")
     def _teachers_are_made(self) -> Recipe:
         """A stage that is told of a teacher that no section makes would die late, or leave out what needs it."""
-        sections = dict(self.teachers)
+        sections = {kind: of for kind, of in dict(self.teachers).items() if f"{kind}_teacher" in TRAINED_HERE}
         made = [f"{kind}_teacher" for kind, of in sections.items() if isinstance(of, Settings)]
         made += [table.name for table in self.teachers.external]
         off = {f"{kind}_teacher": kind for kind, of in sections.items() if of is None}

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,10 @@ from recdistill.contracts import names
 from recdistill.errors import UserError
 
 METADATA_KEY = b"recdistill"
+IdColumn = Literal["item_id", "user_id"]
+# What a table of users says of itself: geometry (dot or cosine), kind, and the name of the table of item vectors that a
+# user's vector is multiplied with; with any other items a user's vector means nothing.
+USERS_METADATA = ("geometry", "kind", "item_table")
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
@@ -82,14 +86,15 @@ def read_metadata(path: Path) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class EmbeddingTable:
-    """Vectors with the ids they belong to: ``teacher_embeddings`` and ``item_embeddings``.
+    """Vectors with the ids they belong to: ``teacher_embeddings``, ``item_embeddings`` and ``user_embeddings``.
 
     Attributes:
-        ids: [n] item ids (string or int64), unique.
+        ids: [n] item or user ids (string or int64), unique.
         vectors: [n, d] float32, finite.
         support: [n] int64 interactions behind each vector, if known.
         confidence: [n] float32 in [0, 1], if known.
-        metadata: provenance, e.g. ``{"geometry": "cosine"}``.
+        metadata: provenance, e.g. ``{"geometry": "cosine"}``; a table of users names ``USERS_METADATA``.
+        id_column: what the ids are called on disk, and with it whose they are.
     """
 
     ids: pd.Index
@@ -97,25 +102,41 @@ class EmbeddingTable:
     support: np.ndarray | None = None
     confidence: np.ndarray | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    id_column: IdColumn = "item_id"
+
+    def __post_init__(self) -> None:
+        if self.id_column == names.USER_ID and (self.support is None or _lacking(self.metadata)):
+            raise ValueError(f"a table of users has support, and says in its metadata: {', '.join(USERS_METADATA)}")
 
     @classmethod
-    def read(cls, path: Path) -> EmbeddingTable:
+    def read(cls, path: Path, *, id_column: IdColumn = "item_id") -> EmbeddingTable:
         """Read and check a table.
 
         Raises:
-            UserError: a column is missing, ids repeat, widths differ, or a value is not finite or out of its range.
+            UserError: a column is missing, ids repeat, widths differ, or a value is not finite or out of its range;
+                or a table of users does not say what its vectors are compared with.
         """
         table = read_table(path)
-        for column in (names.ITEM_ID, names.EMBEDDING):
+        whose = id_column.removesuffix("_id")
+        for column in (id_column, names.EMBEDDING, *((names.SUPPORT,) if id_column == names.USER_ID else ())):
             if column not in table.column_names:
                 raise UserError(
                     f"{path}: column '{column}' is missing (found: {', '.join(table.column_names)})",
-                    remedy="an embedding table has one row an item: item_id and a float32 list 'embedding'",
+                    remedy=f"a table of {whose} vectors has one row each: {id_column} and a float32 list 'embedding'"
+                    + (", and support" if column == names.SUPPORT else ""),
                 )
-        ids = pd.Index(table[names.ITEM_ID].to_pandas())
+        metadata = read_metadata(path)
+        if id_column == names.USER_ID and (lacking := _lacking(metadata)):
+            raise UserError(
+                f"{path}: the file's metadata lack {', '.join(lacking)}",
+                remedy="say how user vectors compare with which table of item vectors: see user_embeddings.yaml",
+            )
+        ids = pd.Index(table[id_column].to_pandas())
         if ids.hasnans or not ids.is_unique:
             bad = ids[ids.duplicated()][:3].tolist()
-            raise UserError(f"{path}: column 'item_id' has nulls or repeats, e.g. {bad}", remedy="one row an item")
+            raise UserError(
+                f"{path}: column '{id_column}' has nulls or repeats, e.g. {bad}", remedy=f"one row {_an(whose)}"
+            )
         column = table[names.EMBEDDING].combine_chunks()
         if len(column) == 0:
             raise UserError(f"{path}: the table has no rows")
@@ -134,25 +155,26 @@ class EmbeddingTable:
             rows = np.flatnonzero(~finite)
             raise UserError(
                 f"{path}: column 'embedding' has NaN or infinite values in {len(rows)} of {len(ids)} rows, "
-                f"first item ids {ids[rows[:3]].tolist()}",
-                remedy="drop those items from the table: an item without a vector is simply absent",
+                f"first {whose} ids {ids[rows[:3]].tolist()}",
+                remedy=f"drop those {whose}s from the table: {_an(whose)} without a vector is simply absent",
             )
 
-        support = _numbers(table, names.SUPPORT, path, ids, must_be="a whole number, 0 or more")
-        confidence = _numbers(table, names.CONFIDENCE, path, ids, must_be="a number from 0 to 1")
+        support = _numbers(table, names.SUPPORT, path, ids, whose=whose, must_be="a whole number, 0 or more")
+        confidence = _numbers(table, names.CONFIDENCE, path, ids, whose=whose, must_be="a number from 0 to 1")
         return cls(
             ids,
             vectors,
             None if support is None else support.astype(np.int64),
             None if confidence is None else confidence.astype(np.float32),
-            read_metadata(path),
+            metadata,
+            id_column,
         )
 
     def write(self, path: Path) -> None:
-        """Write atomically as one row an item."""
+        """Write atomically as one row an item or user."""
         values = pa.array(np.ascontiguousarray(self.vectors, dtype=np.float32).ravel())
         columns: dict[str, Any] = {
-            names.ITEM_ID: pa.array(self.ids),
+            self.id_column: pa.array(self.ids),
             names.EMBEDDING: pa.FixedSizeListArray.from_arrays(values, self.vectors.shape[1]),
         }
         if self.support is not None:
@@ -174,7 +196,15 @@ class EmbeddingTable:
         return vectors, present
 
 
-def _numbers(table: pa.Table, name: str, path: Path, ids: pd.Index, *, must_be: str) -> np.ndarray | None:
+def _lacking(metadata: Mapping[str, Any]) -> list[str]:
+    return [key for key in USERS_METADATA if not metadata.get(key)]
+
+
+def _an(noun: str) -> str:
+    return f"an {noun}" if noun == "item" else f"a {noun}"
+
+
+def _numbers(table: pa.Table, name: str, path: Path, ids: pd.Index, *, whose: str, must_be: str) -> np.ndarray | None:
     """[n] float64 of an optional column of support or confidence, checked; None if there is no such column.
 
     One null among them would make a weighted mean, and with it every vector, NaN.
@@ -191,7 +221,8 @@ def _numbers(table: pa.Table, name: str, path: Path, ids: pd.Index, *, must_be: 
     if len(bad):
         raise UserError(
             f"{path}: column '{name}' has nulls or values that are not {must_be} in {len(bad)} of {len(ids)} rows, "
-            f"first item ids {ids[bad[:3]].tolist()}",
-            remedy=f"give every row {must_be}, drop those items, or leave the column '{name}' out",
+            f"first {whose} ids {ids[bad[:3]].tolist()}",
+            remedy=f"give every row {must_be}, or drop those {whose}s"
+            + ("" if whose == "user" else f", or leave the column '{name}' out"),
         )
     return values

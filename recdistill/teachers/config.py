@@ -63,6 +63,17 @@ class IdTeacherConfig(_TrainedTeacher):
     behaviour_weight: float = Field(
         0.0, ge=0, description="a target with b positive behaviours weighs 1 + this × (b − 1)"
     )
+    features: tuple[str, ...] = Field(
+        (), description="tag fields of the items table whose vectors are added to the item's own"
+    )
+    feature_min_items: int = Field(2, ge=1, description="items that carry a tag, for it to have a vector")
+
+    @field_validator("features")
+    @classmethod
+    def _features_differ(cls, features: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(features)) < len(features):
+            raise ValueError(f"features name a field twice: {', '.join(features)}")
+        return features
 
 
 class SequenceTeacherConfig(_TrainedTeacher):
@@ -152,6 +163,24 @@ class FusionConfig(Settings):
     dim: int = Field(128, ge=2, description="components kept")
 
 
+class HalvesConfig(Settings):
+    """Confidence by what two random halves of the users agree on (``teachers.confidence: halves``)."""
+
+    dim: int = Field(32, ge=2, description="width of each half's item space")
+    neighbours: int = Field(50, ge=1, description="nearest references of an item that are compared")
+    references: int = Field(1_000, ge=4, description="items, drawn at random, among which neighbours are sought")
+    splits: int = Field(4, ge=1, description="times the users are halved")
+    prior: float = Field(
+        8.0, ge=0, description="splits that the agreement usual for an item's support counts for, beside its own"
+    )
+
+    @model_validator(mode="after")
+    def _leaves_strangers(self) -> Self:
+        if self.references <= 2 * self.neighbours:
+            raise ValueError(f"references {self.references} are not more than twice the neighbours {self.neighbours}")
+        return self
+
+
 class TeachersConfig(Settings):
     """Which teachers there are, and what counts as a positive for all of them."""
 
@@ -163,9 +192,14 @@ class TeachersConfig(Settings):
     external: list[ExternalTeacherConfig] = Field(default_factory=list, description="tables made elsewhere")
     min_behaviours: int = Field(1, ge=1, description="positive behaviours that make an event a training positive")
     last: int = Field(1_000, ge=2, description="latest distinct positives of a user that are trained on")
-    confidence_prior: float = Field(
-        5.0, ge=0, description="confidence of a vector behind which n positives stand: n / (n + this)"
+    confidence: Literal["support", "halves"] = Field(
+        "support",
+        description="confidence of a vector: by the positives behind it, or by whether two halves of the users agree",
     )
+    confidence_prior: float = Field(
+        5.0, ge=0, description="confidence of a vector behind which n positives stand: n / (n + this) (support)"
+    )
+    halves: HalvesConfig = Field(default_factory=HalvesConfig, description="of confidence halves")
 
     @model_validator(mode="after")
     def _names_differ(self) -> Self:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import pandas as pd
 
 from recdistill.contracts.tables import EmbeddingTable
 from recdistill.errors import UserError
+from recdistill.teachers.confidence import confidence_of
+
+__all__ = ["confidence_of", "read_external"]
 
 
 def read_external(
@@ -65,8 +67,3 @@ def read_external(
             "withheld_cold_ids": int((known & ~allowed).sum()),
         },
     )
-
-
-def confidence_of(support: np.ndarray, *, prior: float) -> np.ndarray:
-    """[n] float32 n / (n + prior), 0 where nothing stands behind a vector."""
-    return (support / np.maximum(support + prior, 1)).astype(np.float32)

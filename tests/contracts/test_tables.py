@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from recdistill.contracts.log import Log
 from recdistill.contracts.tables import EmbeddingTable, atomic, read_metadata, write_table
+from recdistill.contracts.validate import violations_of
 from recdistill.errors import UserError
 
 
@@ -138,3 +140,53 @@ def test_a_log_of_unknown_items_is_refused(tmp_path):
     write_events(tmp_path / "a.parquet", [("u", "x", 5, ["like"])])
     with pytest.raises(UserError, match=r"1 item ids .* e.g. \['x'\]"):
         Log.read([tmp_path / "a.parquet"], item_ids=pd.Index(["y"]))
+
+
+@pytest.mark.parametrize("ids", [pd.Index(["u2", "u1"]), pd.Index([2, 1])])
+def test_a_table_of_users_satisfies_its_contract_and_comes_back(tmp_path, ids):
+    metadata = {"geometry": "dot", "kind": "sequence_teacher", "item_table": "sequence_teacher"}
+    vectors = np.array([[1, 2], [3, 4]], dtype=np.float32)
+    path = tmp_path / "users.parquet"
+    EmbeddingTable(ids, vectors, np.array([3, 0]), None, metadata, "user_id").write(path)
+    assert violations_of(path, "user_embeddings") == []
+    assert pq.read_schema(path).field("embedding").type == pa.list_(pa.float32(), 2)
+    found = EmbeddingTable.read(path, id_column="user_id")
+    assert found.ids.tolist() == ids.tolist() and np.array_equal(found.vectors, vectors)
+    assert found.support is not None and found.support.tolist() == [3, 0]
+    assert (found.metadata, found.id_column) == (metadata, "user_id")
+    with pytest.raises(UserError, match="column 'item_id' is missing"):
+        EmbeddingTable.read(path)
+
+
+def test_a_bad_table_of_users_is_refused_in_words_of_users(tmp_path):
+    metadata = {"geometry": "dot", "kind": "id_teacher", "item_table": "id_teacher"}
+    path = tmp_path / "users.parquet"
+
+    def refused(columns, metadata=metadata):
+        write_table(pa.table(columns), path, metadata=metadata)
+        with pytest.raises(UserError) as caught:
+            EmbeddingTable.read(path, id_column="user_id")
+        return f"{caught.value.message} | {caught.value.remedy}"
+
+    good = {"user_id": ["u", "v"], "embedding": [[1.0], [2.0]], "support": [1, 2]}
+    assert "metadata lack kind, item_table" in refused(good, {"geometry": "dot"})
+    assert "'support' is missing" in refused({name: good[name] for name in ("user_id", "embedding")})
+    assert "'user_id' is missing" in refused({"item_id": ["a"], "embedding": [[1.0]], "support": [1]})
+    assert "'user_id' has nulls or repeats" in refused(good | {"user_id": ["u", "u"]})
+    said = refused(good | {"embedding": [[1.0], [float("nan")]]})
+    assert "first user ids ['v']" in said and "a user without a vector is simply absent" in said
+    assert "first user ids ['u']" in refused(good | {"support": [-1, 2]})
+    assert ("support", "below 0") in {(v.column, v.rule) for v in violations_of(path, "user_embeddings")}
+
+
+@pytest.mark.parametrize("support", [None, np.array([1])])
+def test_a_table_of_users_must_say_what_it_compares_with(support):
+    with pytest.raises(ValueError, match="item_table"):
+        EmbeddingTable(
+            pd.Index(["u"]),
+            np.ones((1, 2), np.float32),
+            support,
+            None,
+            {"geometry": "dot", "kind": "id_teacher"} if support is not None else {},
+            "user_id",
+        )
