@@ -138,3 +138,15 @@ def test_a_log_of_unknown_items_is_refused(tmp_path):
     write_events(tmp_path / "a.parquet", [("u", "x", 5, ["like"])])
     with pytest.raises(UserError, match=r"1 item ids .* e.g. \['x'\]"):
         Log.read([tmp_path / "a.parquet"], item_ids=pd.Index(["y"]))
+
+
+def test_dictionary_encoded_ids_number_as_plain_ones_do(tmp_path):
+    for name, kind in (("plain", object), ("encoded", "category")):
+        frame = pd.DataFrame({"user_id": ["v", "u", "v"], "item_id": ["y", "x", "x"], "behaviours": [["like"]] * 3})
+        frame = frame.astype({"user_id": kind, "item_id": kind})
+        frame["timestamp"] = pd.to_datetime([3, 2, 1], unit="s", utc=True)
+        write_table(frame, tmp_path / f"{name}.parquet")
+    plain, encoded = (Log.read([tmp_path / f"{name}.parquet"]) for name in ("plain", "encoded"))
+    assert encoded.user_ids.tolist() == plain.user_ids.tolist() == ["u", "v"]
+    assert encoded.user.tolist() == plain.user.tolist() == [0, 1, 1]
+    assert encoded.item.tolist() == plain.item.tolist() == [0, 0, 1]
