@@ -57,6 +57,10 @@ class Fold:
         """What teachers, mining and students may learn from."""
         return self._log(*_TRAINING[fit])
 
+    def training_files(self, fit: Fit) -> list[Path]:
+        """The tables of :meth:`training`, in the order in which it reads them, for what outgrows memory."""
+        return [self.root / file for file in _TRAINING[fit]]
+
     def targets(self, fit: Fit) -> Log:
         """The window whose positives are asked for (validation or test)."""
         return self._log(_TARGETS[fit])

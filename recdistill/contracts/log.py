@@ -20,6 +20,8 @@ from recdistill.contracts.tables import read_table
 from recdistill.errors import UserError
 
 MAX_BEHAVIOURS = 31
+# What a log needs of an interaction table.
+COLUMNS = (names.USER_ID, names.ITEM_ID, names.TIMESTAMP, names.BEHAVIOURS)
 
 
 @dataclass(frozen=True)
@@ -56,14 +58,19 @@ class Log:
         Raises:
             UserError: an item or user is not in the numbering given, or there are too many behaviour labels.
         """
-        columns = [names.USER_ID, names.ITEM_ID, names.TIMESTAMP, names.BEHAVIOURS]
-        tables = []
-        for path in paths:
-            table = read_table(path)
+        return cls.of([read_table(path) for path in paths], item_ids=item_ids, user_ids=user_ids)
+
+    @classmethod
+    def of(
+        cls, tables: Sequence[pa.Table], *, item_ids: pd.Index | None = None, user_ids: pd.Index | None = None
+    ) -> Log:
+        """As :meth:`read`, of tables that were read already."""
+        chosen = []
+        for table in tables:
             if names.VALUE not in table.column_names:
                 table = table.append_column(names.VALUE, pa.nulls(len(table), pa.float32()))
-            tables.append(table.select([*columns, names.VALUE]))
-        table = pa.concat_tables(tables, promote_options="permissive")
+            chosen.append(table.select([*COLUMNS, names.VALUE]))
+        table = pa.concat_tables(chosen, promote_options="permissive")
         user_ids, user = _number(table[names.USER_ID], user_ids, "user")
         item_ids, item = _number(table[names.ITEM_ID], item_ids, "item")
         time = table[names.TIMESTAMP].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
@@ -104,18 +111,22 @@ class Log:
 
 
 def _number(column: pa.ChunkedArray, ids: pd.Index | None, what: str) -> tuple[pd.Index, np.ndarray]:
-    values = pd.Index(column.to_pandas())
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    # Each distinct id once: pandas would make a Python string of every event's.
+    distinct = pc.unique(column)
+    values = pd.Index(distinct.to_pandas())
     if ids is None:
-        ids = values.unique().sort_values()
+        ids = values.sort_values()
     rows = ids.get_indexer(values)
     if (rows < 0).any():
-        unknown = values[rows < 0].unique()
+        unknown = values[rows < 0]
         raise UserError(
             f"interactions name {len(unknown)} {what} ids that the {what} table does not have, "
             f"e.g. {unknown[:3].tolist()}",
             remedy=f"add those {what}s, or drop their interactions",
         )
-    return ids, rows.astype(np.int32)
+    return ids, rows.astype(np.int32)[pc.index_in(column, value_set=distinct).to_numpy()]
 
 
 def _bit_mask(column: pa.ChunkedArray) -> tuple[tuple[str, ...], np.ndarray]:

@@ -28,6 +28,8 @@ IdColumn = Literal["item_id", "user_id"]
 # What a table of users says of itself: geometry (dot or cosine), kind, and the name of the table of item vectors that a
 # user's vector is multiplied with; with any other items a user's vector means nothing.
 USERS_METADATA = ("geometry", "kind", "item_table")
+# Who wants a range of a sorted column decodes whole row groups: small enough to skip, large enough to compress.
+ROW_GROUP = 1 << 17
 _UMASK = os.umask(0)
 os.umask(_UMASK)
 
@@ -54,23 +56,42 @@ def write_json(value: Any, path: Path) -> None:
 
 
 def write_table(table: pa.Table | pd.DataFrame, path: Path, *, metadata: Mapping[str, Any] | None = None) -> None:
-    """Write a table atomically, with JSON provenance in the file's metadata."""
+    """Write a table atomically, in groups of :data:`ROW_GROUP` rows, with JSON provenance in the file's metadata."""
     if isinstance(table, pd.DataFrame):
         table = pa.Table.from_pandas(table, preserve_index=False)
     known = {k: v for k, v in (table.schema.metadata or {}).items() if k != b"pandas"}
     known[METADATA_KEY] = json.dumps(dict(metadata or {}), sort_keys=True).encode()
     with atomic(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(known), temporary)
+        pq.write_table(table.replace_schema_metadata(known), temporary, row_group_size=ROW_GROUP)
 
 
-def read_table(path: Path, *, columns: Sequence[str] | None = None) -> pa.Table:
+def read_table(
+    path: Path,
+    *,
+    columns: Sequence[str] | None = None,
+    only: tuple[str, pd.Index] | None = None,
+    threads: bool = True,
+) -> pa.Table:
     """Read a Parquet table.
+
+    Args:
+        columns: those to read; None: all.
+        only: a column and the values whose rows are kept; the others are never held in memory together.
+        threads: decode with Arrow's pool of threads; else in the caller's alone.
 
     Raises:
         UserError: the file is missing or is not Parquet.
     """
     try:
-        return pq.read_table(path, columns=list(columns) if columns is not None else None)
+        kept = None
+        if only is not None:
+            name, values = only
+            kind = pq.read_schema(path).field(name).type
+            kept = pc.field(name).isin(
+                pa.array(values.to_numpy(), kind.value_type if pa.types.is_dictionary(kind) else kind)
+            )
+        chosen = list(columns) if columns is not None else None
+        return pq.read_table(path, columns=chosen, filters=kept, use_threads=threads)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such table", remedy="run the stage that writes it first") from error
     except pa.ArrowInvalid as error:

@@ -45,11 +45,14 @@ class Positives:
     support: Tensor
 
     @classmethod
-    def of(cls, log: Log, *, min_behaviours: int, last: int, seed: int) -> Positives:
+    def of(
+        cls, log: Log, *, min_behaviours: int, last: int, seed: int, vocabulary: pd.Index | None = None
+    ) -> Positives:
         """Gather a log's positives. An item met several times counts once, the first time.
 
         Args:
             log: training interactions.
+            vocabulary: the items, if the log is a part of a larger one; then its users may have few positives.
             min_behaviours: positive behaviours that make an event a positive.
             last: latest distinct positives of a user that are kept.
             seed: orders events of equal time, whose order in the file could tell the item.
@@ -57,11 +60,14 @@ class Positives:
         Raises:
             UserError: no user has two positives.
         """
-        known = np.flatnonzero(np.bincount(log.item, minlength=len(log.item_ids)))
-        vocabulary = np.full(len(log.item_ids), -1, dtype=np.int64)
-        vocabulary[known] = np.arange(len(known))
+        if vocabulary is None:
+            known = np.flatnonzero(np.bincount(log.item, minlength=len(log.item_ids)))
+        else:
+            known = log.item_ids.get_indexer(vocabulary)
+        number = np.full(len(log.item_ids), -1, dtype=np.int64)
+        number[known] = np.arange(len(known))
         rows = np.flatnonzero(log.positive(min_behaviours))
-        user, item = log.user[rows].astype(np.int64), vocabulary[log.item[rows]]
+        user, item = log.user[rows].astype(np.int64), number[log.item[rows]]
         support = np.bincount(item, minlength=len(known))
         tie = mix(seed, hash_ids(log.user_ids)[user], hash_ids(log.item_ids)[log.item[rows]])
         order = np.lexsort((tie, log.time[rows], user))
@@ -73,11 +79,8 @@ class Positives:
         from_end = np.repeat(np.cumsum(count), count) - np.arange(len(user))
         kept = from_end <= last
         starts = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(np.minimum(count, last))])
-        if not (count >= 2).any():
-            raise UserError(
-                f"no user has two training positives (events with at least {min_behaviours} positive behaviours)",
-                remedy="check data.behaviours, or lower teachers.min_behaviours",
-            )
+        if vocabulary is None and not (count >= 2).any():
+            raise nobody_has_two(min_behaviours)
         return cls(
             item_ids=log.item_ids[known],
             user_ids=log.user_ids[users],
@@ -92,6 +95,14 @@ class Positives:
     def counts(self) -> Tensor:
         """[U] positives of each user."""
         return self.starts[1:] - self.starts[:-1]
+
+
+def nobody_has_two(min_behaviours: int) -> UserError:
+    """The error of a log from which nothing can be learnt."""
+    return UserError(
+        f"no user has two training positives (events with at least {min_behaviours} positive behaviours)",
+        remedy="check data.behaviours, or lower teachers.min_behaviours",
+    )
 
 
 @dataclass(frozen=True)
@@ -170,7 +181,7 @@ class InMemory:
 
 def gather_users(positives: Positives, users: Tensor) -> UserBatch:
     """[B] rows of users → the users with their positives."""
-    counts = positives.counts[users]
+    counts = positives.starts[users + 1] - positives.starts[users]
     _, row = expand(positives.starts[users], counts)
     return UserBatch(users, counts, positives.item[row], positives.behaviours[row], positives.time[row])
 

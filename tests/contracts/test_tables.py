@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -9,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from recdistill.contracts.log import Log
-from recdistill.contracts.tables import EmbeddingTable, atomic, read_metadata, write_table
+from recdistill.contracts.tables import EmbeddingTable, atomic, read_metadata, read_table, write_table
 from recdistill.contracts.validate import violations_of
 from recdistill.errors import UserError
 
@@ -190,3 +193,34 @@ def test_a_table_of_users_must_say_what_it_compares_with(support):
             {"geometry": "dot", "kind": "id_teacher"} if support is not None else {},
             "user_id",
         )
+
+
+@pytest.mark.parametrize("ids", [["u1", "u2", "u3"], [1, 2, 3]], ids=["string", "int64"])
+def test_only_some_users_rows_are_read(ids: list[Any], tmp_path: Path) -> None:
+    times = pa.array([1, 2, 3, 4, 5], pa.timestamp("us", "UTC"))
+    user = [ids[0], ids[0], ids[1], ids[2], ids[2]]
+    behaviours = pa.array([["like"], [], ["like"], ["like"], []], pa.list_(pa.string()))
+    events = {"user_id": user, "item_id": list("abcab"), "timestamp": times, "behaviours": behaviours}
+    write_table(pa.table(events), tmp_path / "t.parquet")
+    wanted = pd.Index([ids[2], ids[0]])
+    assert read_table(tmp_path / "t.parquet", columns=["item_id"], only=("user_id", wanted))["item_id"].to_pylist() == [
+        "a", "b", "a", "b",
+    ]  # fmt: skip
+    catalogue = pd.Index(list("abc"))
+    log = Log.read([tmp_path / "t.parquet"], item_ids=catalogue, only_users=wanted)
+    whole = Log.read([tmp_path / "t.parquet"], item_ids=catalogue)
+    assert log.user_ids.tolist() == [ids[0], ids[2]]
+    kept = np.isin(whole.user_ids[whole.user], wanted)
+    assert log.item.tolist() == whole.item[kept].tolist() and log.time.tolist() == whole.time[kept].tolist()
+
+
+def test_dictionary_encoded_ids_number_as_plain_ones_do(tmp_path):
+    for name, kind in (("plain", object), ("encoded", "category")):
+        frame = pd.DataFrame({"user_id": ["v", "u", "v"], "item_id": ["y", "x", "x"], "behaviours": [["like"]] * 3})
+        frame = frame.astype({"user_id": kind, "item_id": kind})
+        frame["timestamp"] = pd.to_datetime([3, 2, 1], unit="s", utc=True)
+        write_table(frame, tmp_path / f"{name}.parquet")
+    plain, encoded = (Log.read([tmp_path / f"{name}.parquet"]) for name in ("plain", "encoded"))
+    assert encoded.user_ids.tolist() == plain.user_ids.tolist() == ["u", "v"]
+    assert encoded.user.tolist() == plain.user.tolist() == [0, 1, 1]
+    assert encoded.item.tolist() == plain.item.tolist() == [0, 0, 1]
