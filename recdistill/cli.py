@@ -59,17 +59,31 @@ def _flow(recipe: Path, overrides: list[str] | None, out: Path | None, *, until:
 
     from recdistill import flow
     from recdistill.config import load_recipe
+    from recdistill.crew import Crew
     from recdistill.report import summary_table
     from recdistill.resources import find_recipe
     from recdistill.tracking import page
+    from recdistill.world import World
 
     logging.disable_progress_bar()  # our own progress says what matters
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     settings = load_recipe(find_recipe(recipe), overrides or [])
     folder = out or Path("runs") / settings.name
-    metrics = flow.run(
-        settings, out=folder, until=until, say=lambda line: _err.print(line, markup=False, soft_wrap=True)
-    )
+    with World.joined() as world:
+        crew = Crew(settings, world)
+        if not world.leads:
+            crew.follow()
+            return
+        try:
+            metrics = flow.run(
+                settings,
+                out=folder,
+                until=until,
+                say=lambda line: _err.print(line, markup=False, soft_wrap=True),
+                crew=crew,
+            )
+        finally:
+            crew.dismiss()
     if not metrics:
         return
     Console().print(summary_table(metrics))

@@ -22,6 +22,7 @@ from recdistill.export import ExportConfig
 from recdistill.ingest import DataConfig
 from recdistill.mining import MiningConfig
 from recdistill.rankers import RankConfig
+from recdistill.retrieval.config import QuestionsConfig
 from recdistill.settings import Settings
 from recdistill.split import SplitConfig
 from recdistill.students import EncodersConfig, StudentConfig
@@ -68,6 +69,11 @@ class Recipe(Settings):
         if faults:
             raise ValidationError.from_exception_data(type(self).__name__, faults)
         return self
+
+    def questions(self) -> QuestionsConfig:
+        """What is chosen is chosen by the questions that judge, asked of the validation window."""
+        asked = self.evaluate.seq2item.model_dump(include=set(QuestionsConfig.model_fields))
+        return QuestionsConfig.model_validate(asked)
 
     def _named(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Keys that name a teacher, with the name; a default that nothing reads is left out."""

@@ -28,6 +28,7 @@ import pyarrow as pa
 from recdistill.config import Recipe
 from recdistill.contracts.fold import Fold
 from recdistill.contracts.tables import read_table, write_json
+from recdistill.crew import Crew
 from recdistill.distill import distill
 from recdistill.errors import UserError
 from recdistill.evaluation import compare, evaluate, summarise, to_metrics_json
@@ -39,12 +40,10 @@ from recdistill.rankers import rank
 from recdistill.remarks import remarks
 from recdistill.report import build_report
 from recdistill.resources import data_contracts
-from recdistill.retrieval.config import QuestionsConfig
 from recdistill.runs import Runner, Stage, locked
 from recdistill.split import split
 from recdistill.students import encode
 from recdistill.students.encoders.source import folder_digest
-from recdistill.teachers import teach
 from recdistill.tracking import Tracker, provenance_tags
 from recdistill.training import LogFn
 
@@ -59,8 +58,13 @@ _SUMMARIES = {
 }  # fmt: skip
 
 
-def run(recipe: Recipe, *, out: Path, until: str = "report", say: Callable[[str], None]) -> dict[str, Any]:
+def run(
+    recipe: Recipe, *, out: Path, until: str = "report", say: Callable[[str], None], crew: Crew | None = None
+) -> dict[str, Any]:
     """Run a recipe's stage ``until`` and what it needs in the run folder ``out``, skipping what is unchanged.
+
+    Args:
+        crew: the processes that teach together, of which this one is the leader; None: this one alone.
 
     Returns:
         the content of ``metrics.json``, {} when the report was not reached.
@@ -77,7 +81,7 @@ def run(recipe: Recipe, *, out: Path, until: str = "report", say: Callable[[str]
         runner = Runner(out, say)
         with Tracker(out, experiment=recipe.name) as tracker:
             inputs = input_fingerprint(recipe.data)
-            flow = stages(recipe, inputs=inputs, out=out, tracker=tracker)
+            flow = stages(recipe, inputs=inputs, out=out, tracker=tracker, crew=crew or Crew(recipe))
             runner.check(flow, inputs=input_places(recipe), roots=roots(recipe.data))
             runner.plan(flow)
             if not runner.done(flow[-1]) or not all((out / name).exists() for name in _HEADLINE):
@@ -105,11 +109,12 @@ def _needed(flow: Sequence[Stage], until: str) -> set[str]:
     return needed
 
 
-def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker) -> list[Stage]:
+def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker, crew: Crew) -> list[Stage]:
     """The recipe's stages in an order in which each finds what it reads.
 
     Args:
         inputs: digest of the raw data.
+        crew: runs the teach stages.
     """
     data = out / "data"
     settings = sections(recipe)
@@ -190,7 +195,7 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker) -> list[
     records = []
     for seed in recipe.seeds:
         for name in recipe.split.fold_names():
-            found += _fold_stages(make, recipe, out=out, seed=seed, fold=Fold(out / "split" / name))
+            found += _fold_stages(make, recipe, out=out, seed=seed, fold=Fold(out / "split" / name), crew=crew)
             records += [f"seed-{seed}/{name}/evaluate", f"seed-{seed}/{name}/rank"]
     first = f"seed-{first_seed}/{first_fold}"
     found.append(
@@ -242,24 +247,23 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker) -> list[
     return found
 
 
-def _fold_stages(make: Callable[..., Stage], recipe: Recipe, *, out: Path, seed: int, fold: Fold) -> list[Stage]:
+def _fold_stages(
+    make: Callable[..., Stage], recipe: Recipe, *, out: Path, seed: int, fold: Fold, crew: Crew
+) -> list[Stage]:
     """Teach, mine, distill, evaluate and rank of one seed and fold."""
     base = f"seed-{seed}/{fold.name}"
     items, content = out / "data" / "items.parquet", out / "content"
     teaching, mining, distilling, evaluating = (out / base / name for name in ("teach", "mine", "distill", "evaluate"))
     of = {"seed": seed, "fold": fold.name}
-    # What is chosen is chosen by the questions that judge, asked of the validation window.
-    asked = QuestionsConfig.model_validate(
-        recipe.evaluate.seq2item.model_dump(include=set(QuestionsConfig.model_fields))
-    )
+    asked = recipe.questions()
     questions = {"questions": asked.model_dump(mode="json")}
     return [
         make(
             "teach",
             f"{base}/teach",
-            lambda to, key, log: teach(recipe.teachers, asked, fold=fold, out=to, seed=seed, key=key, log=log),
+            lambda to, key, log: crew.teach(fold=fold, items=items, out=to, seed=seed, key=key, log=log),
             uses=["teachers"],
-            reads=["split"],
+            reads=["data", "split"],
             code=["teachers", "retrieval"],
             extra={**questions, "external": [digest(table.path) for table in recipe.teachers.external]},
             **of,

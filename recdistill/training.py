@@ -23,8 +23,6 @@ from recdistill.world import World
 
 # Batches and dropout draw from different streams: of one seed both generators would give the same numbers.
 _OF_BATCHES = 0x5DEECE66D
-# Ranks draw different dropout.
-_OF_RANKS = 0x9E3779B1
 
 LogFn = Callable[[Mapping[str, float], int], None]
 
@@ -77,8 +75,9 @@ def fit(
 ) -> Fitted:
     """Run ``step(0) … step(steps - 1)``, resuming from ``checkpoint`` if it belongs to ``key``.
 
-    In several processes it is collective, and takes every decision on all ranks alike: whether a loss is finite,
-    whether to save, and what the score is. The checkpoint may come from another number of processes.
+    In several processes it is collective, draws alike on all ranks, and takes every decision on all of them alike:
+    whether a loss is finite, whether to save, and what the score is. The checkpoint may come from another number of
+    processes.
 
     Args:
         step: does one whole step (batch, loss, backward, optimizer) and returns its losses, ``loss`` among them;
@@ -104,7 +103,7 @@ def fit(
     with track(description, steps) if world.leads else nullcontext(_unseen) as advance:
         advance(result.steps)
         while result.steps < steps and not (patience and since_best >= patience):
-            torch.manual_seed(_mix(seed, result.steps) ^ (world.rank * _OF_RANKS))
+            torch.manual_seed(_mix(seed, result.steps))
             losses = _mean(step(result.steps), world)
             bad = [name for name, value in losses.items() if not math.isfinite(value)]
             if bad:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from recdistill import flow, resources
 from recdistill.cli import app
 from recdistill.config import load_recipe
+from recdistill.crew import Crew
 from recdistill.remarks import remarks
 from recdistill.runs import Runner, locked
 
@@ -51,7 +52,7 @@ class World:
         """Of every stage, by folder."""
         recipe = load_recipe(self.recipe, list(overrides))
         inputs = flow.input_fingerprint(recipe.data)
-        found = flow.stages(recipe, inputs=inputs, out=self.home / "out", tracker=SimpleNamespace())
+        found = flow.stages(recipe, inputs=inputs, out=self.home / "out", tracker=SimpleNamespace(), crew=Crew(recipe))
         runner = Runner(self.home / "out", lambda line: None)
         runner.plan(found)
         return runner.fingerprints
@@ -136,7 +137,9 @@ def test_figures_go_as_soon_as_they_are_out_of_date(world: World) -> None:
     out = world.home / "out"
     assert world.command("validate", out)[0] == 0
     recipe = load_recipe(world.recipe)
-    found = flow.stages(recipe, inputs=flow.input_fingerprint(recipe.data), out=out, tracker=SimpleNamespace())
+    found = flow.stages(
+        recipe, inputs=flow.input_fingerprint(recipe.data), out=out, tracker=SimpleNamespace(), crew=Crew(recipe)
+    )
     runner = Runner(out, lambda line: None)
     runner.plan(found)
     (out / "report").mkdir()  # as if the report had been made of these

@@ -65,9 +65,14 @@ class Fold:
         """The window whose positives are asked for (validation or test)."""
         return self._log(_TARGETS[fit])
 
-    def history(self, fit: Fit) -> Log:
-        """Everything a query may draw on, the target window included; compare times strictly."""
-        return self._log(TRAIN, VALIDATION, TEST) if fit == "final" else self._log(TRAIN, VALIDATION)
+    def history(self, fit: Fit, *, users: pd.Index | None = None) -> Log:
+        """Everything a query may draw on, the target window included; compare times strictly.
+
+        Args:
+            users: those whose events are read; None: all.
+        """
+        files = (TRAIN, VALIDATION, TEST) if fit == "final" else (TRAIN, VALIDATION)
+        return self._log(*files, users=users)
 
     def judge(self, fit: Fit) -> Log:
         """Interactions that no teacher or student of this fit saw; ID-space judges train on them.
@@ -77,5 +82,5 @@ class Fold:
         """
         return self.targets(fit)
 
-    def _log(self, *files: str) -> Log:
-        return Log.read([self.root / file for file in files], item_ids=self.item_ids())
+    def _log(self, *files: str, users: pd.Index | None = None) -> Log:
+        return Log.read([self.root / file for file in files], item_ids=self.item_ids(), only_users=users)

@@ -47,18 +47,27 @@ class Log:
     value: np.ndarray
 
     @classmethod
-    def read(cls, paths: Sequence[Path], *, item_ids: pd.Index | None = None, user_ids: pd.Index | None = None) -> Log:
+    def read(
+        cls,
+        paths: Sequence[Path],
+        *,
+        item_ids: pd.Index | None = None,
+        user_ids: pd.Index | None = None,
+        only_users: pd.Index | None = None,
+    ) -> Log:
         """Read one or several ``interactions`` tables as one log.
 
         Args:
             paths: Parquet files; their events are concatenated, then sorted stably by (user, time).
             item_ids: numbering of items to use; None numbers the items that occur, sorted.
             user_ids: the same for users.
+            only_users: the users whose events are read; None: all.
 
         Raises:
             UserError: an item or user is not in the numbering given, or there are too many behaviour labels.
         """
-        return cls.of([read_table(path) for path in paths], item_ids=item_ids, user_ids=user_ids)
+        only = None if only_users is None else (names.USER_ID, only_users)
+        return cls.of([read_table(path, only=only) for path in paths], item_ids=item_ids, user_ids=user_ids)
 
     @classmethod
     def of(

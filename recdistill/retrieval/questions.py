@@ -23,7 +23,7 @@ def fold_cases(
 ) -> Cases:
     """Questions of a fit's target window; fewer users and cases in the validation window, whose only use is choosing.
 
-    Memory: bounded by the drawn users' cases and what they met, 12 bytes a pair of both.
+    Memory: the target window, and the drawn users' cases and what they met, 12 bytes a pair of both.
 
     Args:
         length, last: others than the settings', for queries in another form.
@@ -32,8 +32,9 @@ def fold_cases(
     choosing = fit == "selection"
     users = min(config.validation_users, config.max_users) if choosing else config.max_users
     targets = draw_users(fold.targets(fit), count=users, min_positive=config.min_positive, seed=seed)
+    asked = targets.user_ids[np.unique(targets.user)]
     cases = seq2item_cases(
-        fold.history(fit),
+        fold.history(fit, users=asked),
         targets,
         length=config.length if length is None else length,
         last=config.last if last is None else last,

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from torch import Tensor
 
-from recdistill.teachers.config import IdTeacherConfig, SequenceTeacherConfig
+from recdistill.teachers.config import IdTeacherConfig, SequenceTeacherConfig, SlotsConfig
 from recdistill.teachers.id_teacher import IdTeacher
-from recdistill.teachers.positives import UserBatches
+from recdistill.teachers.managed import ManagedIds
+from recdistill.teachers.positives import Positives, UserBatches
 from recdistill.teachers.sequence_teacher import SequenceTeacher
+from recdistill.teachers.sharding import Sharding
+from recdistill.teachers.tables import SparseFeature
 from recdistill.training import Stateful
+from recdistill.world import World
 
 
 class Teacher(Protocol):
-    """A model that is trained step by step and has a vector for each vocabulary item."""
+    """A model that is trained step by step and has vectors of items, perhaps of users; :class:`IdTeacher` says more."""
 
     @property
     def state(self) -> Mapping[str, Stateful]: ...
     def step(self, step: int) -> Mapping[str, float]: ...
+    def rows(self) -> Tensor: ...
     def vectors(self) -> Tensor: ...
+    def user_vectors(self, blocks: Callable[[], Iterator[Positives]]) -> Tensor | None: ...
 
 
-def build_id_teacher(config: IdTeacherConfig, users: UserBatches, *, seed: int) -> IdTeacher:
+def build_id_teacher(
+    config: IdTeacherConfig,
+    users: UserBatches,
+    *,
+    seed: int,
+    features: Sequence[SparseFeature] = (),
+    world: World = World(),
+    sharding: Sharding = "row_wise",
+) -> IdTeacher:
     """The ID teacher with its tables' initial values."""
     return IdTeacher(
         users,
@@ -32,7 +46,7 @@ def build_id_teacher(config: IdTeacherConfig, users: UserBatches, *, seed: int) 
         temperature=config.temperature,
         user_form=config.user_form,
         loss=config.loss,
-        full_softmax=len(users.item_ids) <= config.full_softmax_up_to,
+        full_softmax=config.slots is None and len(users.item_ids) <= config.full_softmax_up_to,
         negatives=config.negatives,
         negatives_power=config.negatives_power,
         logq=config.logq,
@@ -44,10 +58,21 @@ def build_id_teacher(config: IdTeacherConfig, users: UserBatches, *, seed: int) 
         init_scale=config.init_scale,
         l2=config.l2,
         seed=seed,
+        features=features,
+        slots=_managed(config.slots) if config.slots is not None else None,
+        world=world,
+        sharding=sharding,
     )
 
 
-def build_sequence_teacher(config: SequenceTeacherConfig, users: UserBatches, *, seed: int) -> SequenceTeacher:
+def build_sequence_teacher(
+    config: SequenceTeacherConfig,
+    users: UserBatches,
+    *,
+    seed: int,
+    world: World = World(),
+    sharding: Sharding = "row_wise",
+) -> SequenceTeacher:
     """The sequence teacher with its initial values."""
     return SequenceTeacher(
         users,
@@ -73,4 +98,10 @@ def build_sequence_teacher(config: SequenceTeacherConfig, users: UserBatches, *,
         dense_learning_rate=config.dense_learning_rate,
         weight_decay=config.weight_decay,
         seed=seed,
+        world=world,
+        sharding=sharding,
     )
+
+
+def _managed(config: SlotsConfig) -> ManagedIds:
+    return ManagedIds(config.count, policy=config.policy, admit_after=config.admit_after, every=config.every)

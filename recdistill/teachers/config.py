@@ -51,6 +51,17 @@ class _TrainedTeacher(Settings):
     patience: int = Field(6, ge=0, description="stop after so many validations without a better one (0: never)")
 
 
+class SlotsConfig(Settings):
+    """An item table of fewer rows than items: who has one is managed while training (TorchRec's managed collision)."""
+
+    count: int = Field(ge=2, description="rows; the last belongs to nobody")
+    policy: Literal["lfu", "lru", "distance_lfu"] = Field(
+        "lfu", description="who keeps a row: the most frequent, the latest, or frequency that fades with time"
+    )
+    admit_after: int = Field(4, ge=1, description="positives of an item that must have been drawn before it gets a row")
+    every: int = Field(10, ge=1, description="steps between changes of tenants")
+
+
 class IdTeacherConfig(_TrainedTeacher):
     """Item vectors by id from users' sets of positives (order plays no part)."""
 
@@ -67,6 +78,14 @@ class IdTeacherConfig(_TrainedTeacher):
         (), description="tag fields of the items table whose vectors are added to the item's own"
     )
     feature_min_items: int = Field(2, ge=1, description="items that carry a tag, for it to have a vector")
+
+    slots: SlotsConfig | None = Field(None, description="null: every item has a row")
+
+    @model_validator(mode="after")
+    def _slots_have_no_tags(self) -> Self:
+        if self.slots is not None and self.features:
+            raise ValueError("slots and features do not go together: a row that changes hands has no tags of its own")
+        return self
 
     @field_validator("features")
     @classmethod
@@ -163,6 +182,16 @@ class FusionConfig(Settings):
     dim: int = Field(128, ge=2, description="components kept")
 
 
+class StreamConfig(Settings):
+    """Training from disk, for logs that outgrow memory."""
+
+    above: int = Field(
+        50_000_000, ge=0, description="training interactions up to which they are held in memory; above, streamed"
+    )
+    part: int = Field(500_000, ge=1, description="positives of one part on disk")
+    window_parts: int = Field(8, ge=1, description="parts, drawn at random, that users are drawn from at a time")
+
+
 class HalvesConfig(Settings):
     """Confidence by what two random halves of the users agree on (``teachers.confidence: halves``)."""
 
@@ -192,6 +221,12 @@ class TeachersConfig(Settings):
     external: list[ExternalTeacherConfig] = Field(default_factory=list, description="tables made elsewhere")
     min_behaviours: int = Field(1, ge=1, description="positive behaviours that make an event a training positive")
     last: int = Field(1_000, ge=2, description="latest distinct positives of a user that are trained on")
+    stream: StreamConfig = Field(default_factory=StreamConfig, description="of logs that outgrow memory")
+    sharding: Literal["row_wise", "table_wise", "planned"] = Field(
+        "row_wise",
+        description="how tables are spread over several processes: a range of rows each, whole tables each, or by "
+        "TorchRec's planner",
+    )
     confidence: Literal["support", "halves"] = Field(
         "support",
         description="confidence of a vector: by the positives behind it, or by whether two halves of the users agree",

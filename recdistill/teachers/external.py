@@ -11,8 +11,6 @@ from recdistill.contracts.tables import EmbeddingTable
 from recdistill.errors import UserError
 from recdistill.teachers.confidence import confidence_of
 
-__all__ = ["confidence_of", "read_external"]
-
 
 def read_external(
     path: Path,

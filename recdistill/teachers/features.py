@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,28 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from torch import Tensor
 
 from recdistill.contracts import names
 from recdistill.contracts.tables import read_table
 from recdistill.errors import UserError
-
-
-@dataclass(frozen=True)
-class SparseFeature:
-    """Rows of a feature's own table that belong to each item.
-
-    Attributes:
-        name: the field.
-        rows: T.
-        values: [k] int64 below T, ascending within an item.
-        offsets: [V + 1] int64: item v has ``values[offsets[v]:offsets[v + 1]]``.
-    """
-
-    name: str
-    rows: int
-    values: Tensor
-    offsets: Tensor
+from recdistill.teachers.tables import SparseFeature
 
 
 def sparse_features(

@@ -8,9 +8,11 @@ Shapes: B sequences, L positions, d width, H heads, G buckets of gaps.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, layer_norm, silu
+from torch.nn.functional import layer_norm, silu
 
 from recdistill.teachers.indexing import gather
 
@@ -47,16 +49,16 @@ class HstuBlock(nn.Module):
         length: most positions. It divides the weights, whatever a batch's longest sequence: padding changes nothing.
     """
 
-    def __init__(self, *, dim: int, length: int, heads: int, dropout: float) -> None:
+    def __init__(self, *, dim: int, length: int, heads: int) -> None:
         super().__init__()
-        self._heads, self._dropout, self._length = heads, dropout, length
+        self._heads, self._length = heads, length
         self.norm = nn.LayerNorm(dim, eps=_EPS)
         self.inputs = nn.Linear(dim, 4 * dim)  # U, V, Q, K
         self.output = nn.Linear(dim, dim)
         self.position_bias = nn.Parameter(torch.zeros(length))
         self.gap_bias = nn.Parameter(torch.zeros(GAP_BUCKETS))
 
-    def forward(self, x: Tensor, gaps: Tensor) -> Tensor:
+    def forward(self, x: Tensor, gaps: Tensor, drop: Callable[[Tensor], Tensor]) -> Tensor:
         """[B, L, d] and the [B, L, L] gaps of :func:`gap_buckets` → [B, L, d]"""
         size, length, dim = x.shape
         gate, *parts = silu(self.inputs(self.norm(x))).split(dim, dim=-1)
@@ -64,7 +66,7 @@ class HstuBlock(nn.Module):
         weights = silu(query @ key.transpose(2, 3) + self._bias(gaps).unsqueeze(1)) / self._length
         attended = (weights.tril() @ value).transpose(1, 2).reshape(size, length, dim)
         gated = layer_norm(attended, (dim,), eps=_EPS) * gate
-        return x + dropout(self.output(dropout(gated, self._dropout, self.training)), self._dropout, self.training)
+        return x + drop(self.output(drop(gated)))
 
     def _bias(self, gaps: Tensor) -> Tensor:
         """[B, L, L]"""

@@ -10,28 +10,58 @@ Shapes: V vocabulary items, d width, B users of a batch, N their positives, M ca
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import dropout, normalize
+from torch.nn.functional import normalize
 
 from recdistill.teachers.indexing import gather, is_member
 from recdistill.teachers.losses import MASKED, bpr_loss, candidate_bias, length_penalty, softmax_loss
-from recdistill.teachers.positives import NegativeSampler, UserBatches
-from recdistill.teachers.tables import IdTable
+from recdistill.teachers.managed import ManagedIds
+from recdistill.teachers.positives import NegativeSampler, Positives, UserBatch, UserBatches
+from recdistill.teachers.sharding import Sharding
+from recdistill.teachers.split_step import shared_dropout, shared_loss
+from recdistill.teachers.tables import IdTable, SparseFeature
 from recdistill.training import Stateful, step_generator
+from recdistill.world import World
+
+_TINY = torch.finfo(torch.float32).tiny
 
 
 @dataclass(frozen=True)
 class _Batch:
-    user: Tensor  # [B] rows of users
-    group: Tensor  # [N] which drawn user each positive belongs to
+    """The users drawn, or one rank's part of them; positives stand user after user."""
+
+    user: Tensor  # [B] numbers of users
+    counts: Tensor  # [B] positives of each
     item: Tensor  # [N]
     weight: Tensor  # [N] of each as a target; a user's targets sum to 1
     queried: Tensor  # [N] bool: makes the user's vector; the others are targets
+
+    @property
+    def group(self) -> Tensor:
+        """[N] which user each positive belongs to."""
+        return torch.repeat_interleave(torch.arange(len(self.user)), self.counts)
+
+    def positives(self, users: slice) -> slice:
+        """Where the positives of some of the users stand."""
+        before = int(self.counts[: users.start].sum())
+        return slice(before, before + int(self.counts[users].sum()))
+
+    def part(self, users: slice) -> _Batch:
+        """Some of the users, by themselves."""
+        rows = self.positives(users)
+        return _Batch(self.user[users], self.counts[users], self.item[rows], self.weight[rows], self.queried[rows])
+
+
+def _place(chosen: Tensor, rows: slice) -> slice:
+    """Where the chosen among some rows stand among all that are chosen ([N] bool)."""
+    before = int(chosen[: rows.start].sum())
+    return slice(before, before + int(chosen[rows].sum()))
 
 
 class IdTeacher:
@@ -41,8 +71,12 @@ class IdTeacher:
         full_softmax: every item is a candidate; else ``negatives`` sampled ones, with logQ correction.
         logq: 1 leaves the popularity of items in the vectors, 0 takes it out (Menon et al., ICLR 2021).
         behaviour_weight: a target with b behaviours weighs 1 + this × (b - 1).
-        l2: weight of the mean squared length of the item vectors that a step reads.
+        l2: weight of the mean squared length of the candidates' rows.
         seed: of initial values and of every step's draw.
+        features: further sparse features of the items, whose vectors are added to the item's own.
+        slots: who has a row of the item table, if it has fewer than items; positives and negatives without one are
+            left out of a step, and only trained tenants have a vector in the end.
+        world, sharding: the processes that train together, and how the tables are spread over them.
     """
 
     def __init__(
@@ -66,8 +100,12 @@ class IdTeacher:
         init_scale: float,
         l2: float,
         seed: int,
+        features: Sequence[SparseFeature],
+        slots: ManagedIds | None,
+        world: World,
+        sharding: Sharding,
     ) -> None:
-        self._users = users
+        self._users, self._world = users, world
         self._cosine, self._temperature = geometry == "cosine", temperature
         self._loss, self._full, self._negatives = loss, full_softmax, negatives
         self._history, self._dropout, self._batch, self._seed = history, dropout, batch, seed
@@ -76,26 +114,49 @@ class IdTeacher:
         self._sampler = NegativeSampler(users.support, power=negatives_power)
         shares = (users.support.float() + 1) / (users.support.float() + 1).sum()
         self._prior = (1 - logq) * shares.log()
-        self._items = IdTable(len(users.item_ids), dim=dim, seed=seed, scale=init_scale, learning_rate=learning_rate)
-        self._user_table = (
-            IdTable(users.users, dim=dim, seed=seed + 1, scale=init_scale, learning_rate=learning_rate)
-            if user_form == "table"
-            else None
-        )
+        table = partial(IdTable, dim=dim, scale=init_scale, learning_rate=learning_rate, world=world, sharding=sharding)
+        self._slots = slots
+        self._items = table(slots.sink + 1 if slots else len(users.item_ids), seed=seed, features=features)
+        self._user_table = table(users.users, seed=seed + 1) if user_form == "table" else None
 
     @property
     def state(self) -> Mapping[str, Stateful]:
         """Everything that a step changes."""
-        return {"items": self._items} | ({"users": self._user_table} if self._user_table else {})
+        parts: dict[str, Stateful | None] = {"items": self._items, "users": self._user_table, "slots": self._slots}
+        return {name: part for name, part in parts.items() if part is not None}
 
     def vectors(self) -> Tensor:
-        """[V, d] item vectors; of length 1 in cosine geometry."""
-        return self._compared(self._items.weight).clone()
+        """[n, d] vectors of the items :meth:`rows`; of length 1 in cosine geometry. Collective in several processes."""
+        if self._slots is None:
+            return self._compared(self._items.read(0, len(self._users.item_ids)))
+        ids, rows = self._slots.resident()
+        return self._compared(self._items.weight[rows[ids.argsort()]])
+
+    def rows(self) -> Tensor:
+        """[n] vocabulary rows of the items that have a vector, ascending: all of them, but for managed slots."""
+        return (
+            torch.arange(len(self._users.item_ids)) if self._slots is None else self._slots.resident()[0].sort().values
+        )
+
+    def slots_report(self) -> dict[str, Any] | None:
+        """Who came and went, with the items' own ids; None where every item has a row."""
+        if self._slots is None:
+            return None
+        told = self._slots.report()
+        numbers, steps = zip(*told["evicted_most_trained"], strict=True) if told["evicted_most_trained"] else ((), ())
+        ids = self._users.item_ids[list(numbers)].tolist()
+        return told | {"evicted_most_trained": list(zip(ids, steps, strict=True))}
+
+    def user_vectors(self, blocks: Callable[[], Iterator[Positives]]) -> Tensor | None:
+        """[U, d] rows of the user table, None without one. Collective in several processes."""
+        return None if self._user_table is None else self._compared(self._user_table.read(0, self._users.users))
 
     def step(self, step: int) -> dict[str, float]:
-        """Draw the step's batch, and update the tables."""
+        """Draw the step's batch, and update the tables by this rank's part of it."""
         generator = step_generator(self._seed, step)
-        batch = self._draw(step, generator)
+        whole = self._draw(step, generator)
+        share = self._world.share(self._batch)
+        batch, positives = whole.part(share), whole.positives(share)
         if self._full:
             candidates, log_expected = torch.arange(len(self._users.item_ids)), None
             rows = self._items.lookup(candidates)
@@ -103,32 +164,49 @@ class IdTeacher:
             others = vectors
         else:
             candidates, log_expected = self._sampler.draw(self._negatives, generator)
+            if self._slots is not None:
+                present = self._slots.rows(candidates)[1]
+                candidates, log_expected = candidates[present], log_expected[present]
+                if not len(batch.item) or not len(candidates):
+                    return {"loss": 0.0}  # nobody has a row yet
             needed, place = torch.unique(torch.cat([batch.item, candidates]), return_inverse=True)
-            rows = self._items.lookup(needed)
+            rows = self._items.lookup(needed if self._slots is None else self._slots.rows(needed)[0])
             vectors, item = self._compared(rows), place[: len(batch.item)]
             others = gather(vectors, place[len(batch.item) :])
-        users = self._user_vectors(batch, vectors, item)
+        queried = gather(vectors, item[batch.queried])
+        queried = shared_dropout(
+            queried, self._dropout, part=_place(whole.queried, positives), total=int(whole.queried.sum())
+        )
+        users = self._user_vectors(batch, queried)
         prior = self._prior[candidates]
         scores = users @ others.T
-        group, target, weight = batch.group[~batch.queried], item[~batch.queried], batch.weight[~batch.queried]
+        targeted = ~batch.queried
+        group, target, weight = batch.group[targeted], item[targeted], batch.weight[targeted]
         if self._full:
             targets = scores.flatten()[group * len(candidates) + target] + prior[target]
         else:
-            targets = (gather(users, group) * gather(vectors, target)).sum(1) + self._prior[batch.item[~batch.queried]]
+            targets = (gather(users, group) * gather(vectors, target)).sum(1) + self._prior[batch.item[targeted]]
         if self._loss == "softmax":
             scores = self._mask_own(scores + candidate_bias(prior, log_expected), batch, candidates)
             loss = softmax_loss(targets, group, scores, weight=weight)
         else:
             scores = self._mask_own(scores + prior, batch, candidates)
-            column = torch.randint(len(candidates), (len(group),), generator=generator)
-            loss = bpr_loss(targets, group, scores, column=column, weight=weight)
+            column = torch.randint(len(candidates), (int((~whole.queried).sum()),), generator=generator)
+            loss = bpr_loss(targets, group, scores, column=column[_place(~whole.queried, positives)], weight=weight)
+        loss = shared_loss(
+            loss, weight=float(weight.sum()), total=float(whole.weight[~whole.queried].sum()), world=self._world
+        )
         if self._l2:
-            loss = loss + length_penalty(rows, l2=self._l2)
+            candidate_rows = rows if self._full else gather(rows, place[len(batch.item) :])
+            loss = loss + length_penalty(candidate_rows, l2=self._l2)
         loss.backward()
         return {"loss": float(loss.detach())}
 
     def _draw(self, step: int, generator: torch.Generator) -> _Batch:
+        """The whole batch, the same on every rank."""
         drawn = self._users.draw(step, self._batch, generator)
+        if self._slots is not None:
+            drawn = self._admitted(drawn, self._slots, step)
         counts, group, item = drawn.counts, drawn.group, drawn.item
         weight = 1 + self._behaviour_weight * (drawn.behaviours - 1)
         if self._user_table is not None:
@@ -142,16 +220,29 @@ class IdTeacher:
             queried = torch.arange(len(group)) - drawn.starts[group] < size[group]
         weight = torch.where(queried, 0.0, weight)
         total = torch.zeros(self._batch).index_add(0, group, weight)
-        return _Batch(drawn.user, group, item, weight / total[group], queried)
+        # A user whose every other positive has no row has no target, and no weight.
+        return _Batch(drawn.user, counts, item, weight / total[group].clamp(min=_TINY), queried)
 
-    def _user_vectors(self, batch: _Batch, vectors: Tensor, item: Tensor) -> Tensor:
-        """[B, d], divided by the temperature."""
+    def _admitted(self, drawn: UserBatch, slots: ManagedIds, step: int) -> UserBatch:
+        """Tell the slots what was drawn, renew rows that changed hands, and keep the positives that have a row."""
+        admission = slots.admit(drawn.item)
+        self._items.reset(admission.changed, generation=step)
+        kept = admission.resident
+        counts = torch.bincount(drawn.group[kept], minlength=len(drawn.user))
+        return UserBatch(drawn.user, counts, drawn.item[kept], drawn.behaviours[kept], drawn.time[kept])
+
+    def _user_vectors(self, batch: _Batch, queried: Tensor) -> Tensor:
+        """[B, d], divided by the temperature.
+
+        Args:
+            queried: [Q, d] vectors of the batch's queried positives.
+        """
         if self._user_table is not None:
             users = self._compared(self._user_table.lookup(batch.user))
         else:
-            group, queried = batch.group[batch.queried], gather(vectors, item[batch.queried])
-            total = torch.zeros(self._batch, vectors.shape[1]).index_add(0, group, dropout(queried, self._dropout))
-            size = torch.bincount(group, minlength=self._batch).unsqueeze(1)
+            group = batch.group[batch.queried]
+            total = torch.zeros(len(batch.user), queried.shape[1]).index_add(0, group, queried)
+            size = torch.bincount(group, minlength=len(batch.user)).clamp(min=1).unsqueeze(1)
             users = self._compared(total / size)
         return users / self._temperature if self._cosine else users
 
@@ -160,7 +251,9 @@ class IdTeacher:
             own = torch.zeros(scores.shape, dtype=torch.bool)
             own[batch.group, batch.item] = True
         else:
-            own = is_member(batch.group, batch.item, candidates, size=self._batch, vocabulary=len(self._users.item_ids))
+            own = is_member(
+                batch.group, batch.item, candidates, size=len(batch.user), vocabulary=len(self._users.item_ids)
+            )
         return scores.masked_fill(own, MASKED)
 
     def _compared(self, vectors: Tensor) -> Tensor:

@@ -9,8 +9,9 @@ Shapes: V vocabulary items, d width, B users of a batch, L positions, P real (no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from functools import partial
 from typing import Literal
 
 import torch
@@ -27,10 +28,13 @@ from recdistill.teachers.losses import (
     length_penalty,
     softmax_loss,
 )
-from recdistill.teachers.positives import NegativeSampler, UserBatches
+from recdistill.teachers.positives import NegativeSampler, Positives, UserBatches
+from recdistill.teachers.sharding import Sharding
+from recdistill.teachers.split_step import shared_dropout, shared_loss
 from recdistill.teachers.tables import IdTable
 from recdistill.teachers.transformer import CausalTransformer, running_mean
 from recdistill.training import Stateful, step_generator
+from recdistill.world import World
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,10 @@ class _Batch:
     seen_at: Tensor  # [B, L] microseconds: when each item was taken
     asked_at: Tensor  # [B, L] microseconds: when the item after each was
     real: Tensor  # [B, L] bool
+
+    def part(self, users: slice) -> _Batch:
+        """Some of the users; L stays that of all."""
+        return _Batch(*(getattr(self, field.name)[users] for field in fields(self)))
 
 
 class SequenceTeacher:
@@ -54,8 +62,9 @@ class SequenceTeacher:
             asked for, in training as in :meth:`user_states`, but of item i + 1 nothing else.
         loss, gbce_t: softmax, or gSASRec's binary cross-entropy and its calibration.
         pooled_weight: of the running mean's loss.
-        l2: weight of the mean squared length of the item vectors that a step reads.
+        l2: weight of the mean squared length of the candidates' rows.
         seed: of initial values and of every step's draw.
+        world, sharding: the processes that train together, and how the table is spread over them.
     """
 
     def __init__(
@@ -84,11 +93,13 @@ class SequenceTeacher:
         dense_learning_rate: float,
         weight_decay: float,
         seed: int,
+        world: World,
+        sharding: Sharding,
     ) -> None:
-        self._users = users
+        self._users, self._world = users, world
         self._cosine, self._temperature = geometry == "cosine", temperature
         self._full, self._negatives, self._pooled_weight = full_softmax, negatives, pooled_weight
-        self._length, self._batch, self._seed = length, batch, seed
+        self._length, self._batch, self._dropout, self._seed = length, batch, dropout, seed
         size = len(users.item_ids)
         drawn = size - 1 if full_softmax else negatives
         self._beta = gbce_power(negatives=drawn, items=size, t=gbce_t) if loss == "gbce" else None
@@ -96,12 +107,18 @@ class SequenceTeacher:
         self._sampler = NegativeSampler(users.support, power=negatives_power)
         shares = (users.support.float() + 1) / (users.support.float() + 1).sum()
         self._prior = (1 - logq) * shares.log()
-        self._items = IdTable(len(users.item_ids), dim=dim, seed=seed, scale=init_scale, learning_rate=learning_rate)
+        self._items = IdTable(
+            size,
+            dim=dim,
+            seed=seed,
+            scale=init_scale,
+            learning_rate=learning_rate,
+            world=world,
+            sharding=sharding,
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._model = CausalTransformer(
-                dim=dim, length=length, block=block, layers=layers, heads=heads, dropout=dropout
-            )
+            self._model = CausalTransformer(dim=dim, length=length, block=block, layers=layers, heads=heads)
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=dense_learning_rate, weight_decay=weight_decay)
 
     @property
@@ -110,13 +127,37 @@ class SequenceTeacher:
         return {"items": self._items, "model": self._model, "optimizer": self._optimizer}
 
     def vectors(self) -> Tensor:
-        """[V, d] item vectors; of length 1 in cosine geometry."""
-        return self._compared(self._items.weight).clone()
+        """[V, d] item vectors; of length 1 in cosine geometry. Collective in several processes."""
+        return self._compared(self._items.read(0, len(self._users.item_ids)))
 
-    def user_states(self, items: Tensor, seen_at: Tensor, asked_at: Tensor, *, block: int = 128) -> Tensor:
-        """The state behind each sequence's last item; its product with :meth:`vectors` ranks the next item.
+    def rows(self) -> Tensor:
+        """[V] the vocabulary rows that :meth:`vectors` are of."""
+        return torch.arange(len(self._users.item_ids))
+
+    def user_vectors(self, blocks: Callable[[], Iterator[Positives]]) -> Tensor:
+        """[U, d] states behind the users' last positives, as asked for at the latest time of all.
 
         Args:
+            blocks: gives all users, some at a time; called twice.
+        """
+        ends = max(int(block.time.max()) for block in blocks())
+        vectors, states = self.vectors(), []
+        for block in blocks():
+            counts = block.counts.clamp(max=self._length)
+            place = torch.arange(int(counts.max()))
+            real = place < counts.unsqueeze(1)
+            row = torch.where(real, (block.starts[1:] - counts).unsqueeze(1) + place, 0)
+            items = torch.where(real, block.item[row], -1)
+            states.append(self.user_states(vectors, items, block.time[row], torch.full((len(items),), ends)))
+        return torch.cat(states)
+
+    def user_states(
+        self, vectors: Tensor, items: Tensor, seen_at: Tensor, asked_at: Tensor, *, block: int = 128
+    ) -> Tensor:
+        """The state behind each sequence's last item; its product with the vectors ranks the next item.
+
+        Args:
+            vectors: [V, d] of :meth:`vectors`.
             items: [B, L] vocabulary rows, oldest first, padded with -1 behind, L at most ``length``.
             seen_at: [B, L] int64 microseconds: when each item was taken.
             asked_at: [B] int64 microseconds: when the question is put.
@@ -124,8 +165,6 @@ class SequenceTeacher:
         Returns:
             [B, d]; zero where a sequence is empty.
         """
-        vectors = self.vectors()
-        self._model.eval()
         parts = []
         with torch.no_grad():
             for rows, seen, asked in zip(items.split(block), seen_at.split(block), asked_at.split(block), strict=True):
@@ -136,13 +175,13 @@ class SequenceTeacher:
                 inputs = vectors[rows[:, :longest].clamp(min=0)]
                 states = self._compared(self._model(inputs, seen[:, :longest], requests[:, :longest]))
                 parts.append(states[torch.arange(len(rows)), end.squeeze(1)] * (counts > 0).unsqueeze(1))
-        self._model.train()
         return torch.cat(parts)
 
     def step(self, step: int) -> dict[str, float]:
-        """Draw the step's batch, and update the table and the Transformer."""
+        """Draw the step's batch, and update the table and the Transformer by this rank's part of it."""
         generator = step_generator(self._seed, step)
-        batch = self._draw(step, generator)
+        whole, share = self._draw(step, generator), self._world.share(self._batch)
+        batch = whole.part(share)
         size = batch.seen.numel()
         if self._full:
             candidates, log_expected = torch.arange(len(self._users.item_ids)), None
@@ -167,26 +206,32 @@ class SequenceTeacher:
             states = self._compared(states[batch.real])
             states = states / self._temperature if self._cosine else states
             if self._full and self._beta is None:
-                return full_softmax_loss(states, others, bias, target)
-            own, weight = torch.arange(len(states)), torch.ones(len(states))
-            goals = (states * goal).sum(1) + self._prior[target]
-            negatives = torch.addmm(bias, states, others.T).masked_fill(
-                target.unsqueeze(1) == candidates, MASKED
-            )  # the target is no negative of its own
-            if self._beta is not None:
-                return gbce_loss(goals, own, negatives, beta=self._beta, weight=weight)
-            return softmax_loss(goals, own, negatives, weight=weight)
+                loss = full_softmax_loss(states, others, bias, target)
+            else:
+                own, weight = torch.arange(len(states)), torch.ones(len(states))
+                goals = (states * goal).sum(1) + self._prior[target]
+                negatives = torch.addmm(bias, states, others.T).masked_fill(
+                    target.unsqueeze(1) == candidates, MASKED
+                )  # the target is no negative of its own
+                if self._beta is not None:
+                    loss = gbce_loss(goals, own, negatives, beta=self._beta, weight=weight)
+                else:
+                    loss = softmax_loss(goals, own, negatives, weight=weight)
+            return shared_loss(loss, weight=len(target), total=int(whole.real.sum()), world=self._world)
 
         inputs = gather(vectors, seen)  # [B, L, d]
-        parts = {"state_loss": loss_of(self._model(inputs, batch.seen_at, batch.asked_at))}
+        drop = partial(shared_dropout, p=self._dropout, part=share, total=self._batch)
+        parts = {"state_loss": loss_of(self._model(inputs, batch.seen_at, batch.asked_at, drop=drop))}
         loss = parts["state_loss"]
         if self._pooled_weight:
             parts["pooled_loss"] = loss_of(running_mean(inputs))
             loss = loss + self._pooled_weight * parts["pooled_loss"]
         if self._l2:
-            loss = loss + length_penalty(rows, l2=self._l2)
+            candidate_rows = rows if self._full else gather(rows, place[2 * size :])
+            loss = loss + length_penalty(candidate_rows, l2=self._l2)
         self._optimizer.zero_grad()
         loss.backward()
+        self._world.average_([values.grad for values in self._model.parameters() if values.grad is not None])
         self._optimizer.step()
         return {name: float(value.detach()) for name, value in {"loss": loss, **parts}.items()}
 

@@ -9,7 +9,6 @@ Shapes: P parts, B users drawn, U users of a window and n positives of theirs.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -100,7 +99,6 @@ class Streamed:
         self._window: _Window | None = None
         self._next: tuple[tuple[int, ...], Future[_Window]] | None = None
         self._thread: ThreadPoolExecutor | None = None
-        self._process = os.getpid()
         self.drawn = self.waited = 0.0
 
     @property
@@ -146,13 +144,11 @@ class Streamed:
     def close(self) -> None:
         """End the thread and let the windows go; a later draw would begin anew."""
         thread, self._thread, self._next, self._window = self._thread, None, None, None
-        if thread is not None and self._process == os.getpid():
+        if thread is not None:
             thread.shutdown(cancel_futures=True)
 
     def _move(self, step: int) -> _Window:
         """Go to the step's window, and have the one after it read."""
-        if self._process != os.getpid():  # forked: threads stay behind
-            self._thread, self._next, self._process = None, None, os.getpid()
         visit = self._schedule.at(step)
         window = self._window
         if window is None or visit.parts != self._visit.parts:

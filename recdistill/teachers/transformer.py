@@ -5,11 +5,12 @@ Shapes: B sequences, L positions, d width, H heads.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import dropout, gelu, scaled_dot_product_attention
+from torch.nn.functional import gelu, scaled_dot_product_attention
 
 from recdistill.teachers.hstu import HstuBlock, gap_buckets
 
@@ -17,9 +18,9 @@ from recdistill.teachers.hstu import HstuBlock, gap_buckets
 class CausalBlock(nn.Module):
     """Self-attention to earlier positions and the own one, then a feed-forward layer."""
 
-    def __init__(self, *, dim: int, heads: int, dropout: float) -> None:
+    def __init__(self, *, dim: int, heads: int) -> None:
         super().__init__()
-        self._heads, self._dropout = heads, dropout
+        self._heads = heads
         self.attention_norm = nn.LayerNorm(dim)
         self.attention_in = nn.Linear(dim, 3 * dim)
         self.attention_out = nn.Linear(dim, dim)
@@ -27,7 +28,7 @@ class CausalBlock(nn.Module):
         self.forward_in = nn.Linear(dim, 2 * dim)
         self.forward_out = nn.Linear(2 * dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, drop: Callable[[Tensor], Tensor]) -> Tensor:
         """[B, L, d] → [B, L, d]"""
         size, length, dim = x.shape
         parts = self.attention_in(self.attention_norm(x)).view(size, length, 3, self._heads, dim // self._heads)
@@ -35,9 +36,9 @@ class CausalBlock(nn.Module):
         # No dropout of attention weights: on a CPU it gives up the fused kernel and takes a fifth of the step.
         attended = scaled_dot_product_attention(query, key, value, is_causal=True)
         merged = attended.transpose(1, 2).reshape(size, length, dim)
-        x = x + dropout(self.attention_out(merged), self._dropout, self.training)
+        x = x + drop(self.attention_out(merged))
         hidden = gelu(self.forward_in(self.forward_norm(x)))
-        return x + dropout(self.forward_out(hidden), self._dropout, self.training)
+        return x + drop(self.forward_out(hidden))
 
 
 class CausalTransformer(nn.Module):
@@ -50,22 +51,19 @@ class CausalTransformer(nn.Module):
             item each item was taken.
     """
 
-    def __init__(
-        self, *, dim: int, length: int, block: Literal["sasrec", "hstu"], layers: int, heads: int, dropout: float
-    ) -> None:
+    def __init__(self, *, dim: int, length: int, block: Literal["sasrec", "hstu"], layers: int, heads: int) -> None:
         super().__init__()
-        self._dropout = dropout
         self.positions = nn.Parameter(torch.randn(length, dim) * 0.02)
         self._timed = block == "hstu"
         self.blocks = nn.ModuleList(
-            HstuBlock(dim=dim, length=length, heads=heads, dropout=dropout)
-            if self._timed
-            else CausalBlock(dim=dim, heads=heads, dropout=dropout)
+            HstuBlock(dim=dim, length=length, heads=heads) if self._timed else CausalBlock(dim=dim, heads=heads)
             for _ in range(layers)
         )
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, x: Tensor, seen_at: Tensor, asked_at: Tensor) -> Tensor:
+    def forward(
+        self, x: Tensor, seen_at: Tensor, asked_at: Tensor, *, drop: Callable[[Tensor], Tensor] = lambda x: x
+    ) -> Tensor:
         """States from which the next items are predicted.
 
         Args:
@@ -73,14 +71,15 @@ class CausalTransformer(nn.Module):
             seen_at: [B, L] int64 microseconds: when each item was taken, not falling.
             asked_at: [B, L] int64 microseconds: when the item behind each position was asked for, which is known
                 to whoever answers: the time of the next item in training, of the request in use.
+            drop: dropout of [B, L, d], while training.
 
         Returns:
             [B, L, d]
         """
-        x = dropout(x + self.positions[: x.shape[1]], self._dropout, self.training)
+        x = drop(x + self.positions[: x.shape[1]])
         gaps = (gap_buckets(asked_at, seen_at),) if self._timed else ()
         for block in self.blocks:
-            x = block(x, *gaps)
+            x = block(x, *gaps, drop)
         states: Tensor = self.norm(x)
         return states
 

@@ -67,6 +67,11 @@ class Questions:
         return len(self.drawn)
 
     @property
+    def item_ids(self) -> pd.Index:
+        """[I] the catalogue."""
+        return self.drawn.item_ids
+
+    @property
     def users(self) -> int:
         """How many users are asked about."""
         return len(np.unique(self.drawn.user))

@@ -106,7 +106,16 @@ def test_the_stage_writes_them_all_beside_each_other(fold: Fold, tmp_path: Path)
 
     def run() -> None:
         questions = QuestionsConfig(min_history=1)
-        teach(config, questions, fold=fold, out=tmp_path, seed=0, key="k", log=lambda name: lambda metrics, step: None)
+        teach(
+            config,
+            questions,
+            fold=fold,
+            items=fold.root / "items.parquet",
+            out=tmp_path,
+            seed=0,
+            key="k",
+            log=lambda name: lambda metrics, step: None,
+        )
 
     run()
     report = json.loads((tmp_path / "teachers.json").read_text())["teachers"]

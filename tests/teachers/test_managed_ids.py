@@ -30,11 +30,6 @@ def holders(managed: ManagedIds) -> set[int]:
     return set(managed.resident(min_steps=0)[0].tolist())
 
 
-def reset(table: IdTable, rows: Tensor) -> None:
-    table.weight[rows] = 0.0
-    table.state_dict()["accumulator"][rows] = 0.0
-
-
 def test_an_id_gets_a_row_once_it_was_met_often_enough_over_all_intervals() -> None:
     managed = ManagedIds(8, policy="lru", admit_after=3, every=2)
     feed(managed, [5, 6], [5, 5])
@@ -81,14 +76,14 @@ def test_a_new_tenant_starts_afresh_and_owes_the_old_one_nothing(policy: Policy)
     """Its row ends as in a table that never knew the old tenant."""
     managed = ManagedIds(2, policy=policy, admit_after=1, every=1)
     table = IdTable(2, dim=4, seed=0, scale=1.0, learning_rate=0.5)
-    alone = IdTable(2, dim=4, seed=7, scale=1.0, learning_rate=0.5)
-    reset(alone, torch.tensor([0]))
+    alone = IdTable(2, dim=4, seed=0, scale=1.0, learning_rate=0.5)
     ids = [1] * 3 + [2] * 6
     left_old = False
     for step, raw in enumerate(ids):
         gradient = torch.randn(1, 4, generator=torch.Generator().manual_seed(step))
         changed, rows, resident = managed.admit(torch.tensor([raw]))
-        reset(table, changed)
+        for each in (table, alone):
+            each.reset(changed, generation=step)
         if resident.any():
             table.lookup(rows[resident]).backward(gradient)
             if raw == 2:

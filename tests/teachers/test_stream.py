@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 import threading
 import weakref
@@ -349,28 +347,6 @@ def test_closing_ends_the_thread(folder: Path) -> None:
     assert same(drawn(source, 4), expected)  # begins anew
     source.close()
     assert threads() == before
-
-
-FORKED = """
-import os, sys
-from pathlib import Path
-import torch
-from recdistill.teachers.stream import Streamed
-source = Streamed(Path(sys.argv[1]), power=1.0, seed=0, batch=4, window_parts=3)
-def items(step):
-    return source.draw(step, 8, torch.Generator().manual_seed(step)).item.tolist()
-before = items(0)  # the thread runs, and reads ahead
-child = os.fork()
-mine = [items(step) for step in range(40)]
-if child == 0:
-    os._exit(0 if items(0) == before and mine == [items(step) for step in range(40)] else 1)
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-"""
-
-
-def test_a_forked_process_reads_with_a_thread_of_its_own(folder: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", FORKED, str(folder)], timeout=120, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 def test_ids_and_blocks_go_part_by_part(folder: Path, memory: Positives) -> None:

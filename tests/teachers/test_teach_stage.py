@@ -53,12 +53,12 @@ class Curves:
 @pytest.fixture(scope="module")
 def taught(fold: Fold, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("taught")
-    teach(CONFIG, QUESTIONS, fold=fold, out=out, seed=0, key="k", log=Curves())
+    teach(CONFIG, QUESTIONS, fold=fold, items=fold.root / "items.parquet", out=out, seed=0, key="k", log=Curves())
     return out
 
 
 def tables(out: Path) -> dict[str, EmbeddingTable]:
-    return {str(path.relative_to(out)): EmbeddingTable.read(path) for path in sorted(out.rglob("*.parquet"))}
+    return {str(path.relative_to(out)): EmbeddingTable.read(path) for path in sorted(out.glob("*/*.parquet"))}
 
 
 def test_tables_hold_the_met_items_with_support_and_confidence(taught: Path) -> None:
@@ -78,6 +78,18 @@ def test_tables_hold_the_met_items_with_support_and_confidence(taught: Path) -> 
         assert table.metadata["geometry"] == "cosine" and table.metadata["seed"] == 0
     final, selection = (found[f"{fit}/id_teacher.parquet"].metadata for fit in ("final", "selection"))
     assert final["steps"] == selection["steps"] and "scores" not in final
+
+
+def test_states_of_the_users_rank_what_comes_next_on_their_circle(taught: Path) -> None:
+    """Each user of the sequence teacher has a vector to be multiplied with the items', as of the window's end."""
+    for which in ("selection", "final"):
+        users = EmbeddingTable.read(taught / which / "users" / "sequence_teacher.parquet", id_column="user_id")
+        items = EmbeddingTable.read(taught / which / f"{users.metadata['item_table']}.parquet")
+        assert users.ids.tolist() == [f"u{user:03d}" for user in range(60)]
+        assert users.support is not None and set(users.support) == ({8} if which == "selection" else {10})
+        best = items.ids[(users.vectors @ items.vectors.T).argmax(axis=1)]
+        assert np.mean([user % 2 == "ab".index(item[0]) for user, item in enumerate(best)]) > 0.95
+    assert not (taught / "final" / "users" / "id_teacher.parquet").exists()  # its users are means of their items
 
 
 def test_report_shows_each_teacher_beside_popularity(taught: Path) -> None:
@@ -101,9 +113,18 @@ def test_killed_anywhere_and_started_again_gives_the_same(
     die: tuple[str, int], fold: Fold, taught: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(Killed):
-        teach(CONFIG, QUESTIONS, fold=fold, out=tmp_path, seed=0, key="k", log=Curves(die))
+        teach(
+            CONFIG,
+            QUESTIONS,
+            fold=fold,
+            items=fold.root / "items.parquet",
+            out=tmp_path,
+            seed=0,
+            key="k",
+            log=Curves(die),
+        )
     curves = Curves()
-    teach(CONFIG, QUESTIONS, fold=fold, out=tmp_path, seed=0, key="k", log=curves)
+    teach(CONFIG, QUESTIONS, fold=fold, items=fold.root / "items.parquet", out=tmp_path, seed=0, key="k", log=curves)
     if die[0].startswith("sequence"):
         assert not any(name.startswith("id_teacher") for name in curves.seen)  # what was finished is kept
     whole, again = tables(taught), tables(tmp_path)
@@ -119,7 +140,9 @@ def test_another_key_trains_anew_and_another_seed_differs(fold: Fold, taught: Pa
     config = CONFIG.model_copy(update={"sequence": None})
     shutil.copytree(taught / "selection", tmp_path / "selection")
     curves = Curves()
-    teach(config, QUESTIONS, fold=fold, out=tmp_path, seed=1, key="other", log=curves)
+    teach(
+        config, QUESTIONS, fold=fold, items=fold.root / "items.parquet", out=tmp_path, seed=1, key="other", log=curves
+    )
     assert set(curves.seen) == {"id_teacher", "id_teacher_final"}
     first, second = (EmbeddingTable.read(root / "selection/id_teacher.parquet") for root in (taught, tmp_path))
     assert not np.array_equal(first.vectors, second.vectors)
@@ -133,7 +156,16 @@ def test_external_table_travels_under_its_name_and_is_scored(fold: Fold, taught:
     EmbeddingTable(ids, vectors).write(tmp_path / "production.parquet")
     external = ExternalTeacherConfig(name="production", path=tmp_path / "production.parquet")
     config = TeachersConfig(id=None, sequence=None, external=[external])
-    teach(config, QUESTIONS, fold=fold, out=tmp_path / "out", seed=0, key="k", log=Curves())
+    teach(
+        config,
+        QUESTIONS,
+        fold=fold,
+        items=fold.root / "items.parquet",
+        out=tmp_path / "out",
+        seed=0,
+        key="k",
+        log=Curves(),
+    )
     table = EmbeddingTable.read(tmp_path / "out/final/production.parquet")
     assert table.ids.equals(source.ids) and table.metadata["kind"] == "external"
     report = json.loads((tmp_path / "out/teachers.json").read_text())["teachers"]["production"]
@@ -149,7 +181,16 @@ def test_a_bad_external_table_is_refused_before_training(fold: Fold, tmp_path: P
     with_external = CONFIG.model_copy(update={"external": [external]})
     curves = Curves()
     with pytest.raises(UserError, match="NaN or infinite"):
-        teach(with_external, QUESTIONS, fold=fold, out=tmp_path, seed=0, key="k", log=curves)
+        teach(
+            with_external,
+            QUESTIONS,
+            fold=fold,
+            items=fold.root / "items.parquet",
+            out=tmp_path,
+            seed=0,
+            key="k",
+            log=curves,
+        )
     assert not curves.seen
 
 
@@ -157,7 +198,16 @@ def test_a_window_that_asks_nothing_is_the_users_mistake(fold: Fold, tmp_path: P
     shutil.copytree(fold.root, tmp_path / "fold")
     shutil.copy(tmp_path / "fold/test_judge.parquet", tmp_path / "fold/validation.parquet")
     with pytest.raises(UserError, match="validation window asks nothing"):
-        teach(CONFIG, QUESTIONS, fold=Fold(tmp_path / "fold"), out=tmp_path, seed=0, key="k", log=Curves())
+        teach(
+            CONFIG,
+            QUESTIONS,
+            fold=Fold(tmp_path / "fold"),
+            items=fold.root / "items.parquet",
+            out=tmp_path,
+            seed=0,
+            key="k",
+            log=Curves(),
+        )
 
 
 def test_score_counts_an_unknown_target_as_a_miss() -> None:

@@ -86,7 +86,7 @@ def main() -> None:
     for step in range(of.steps):
         number = stream[step]
         observed = planted(number) + noise.roll(step, dims=0)
-        _train(ways, raw[number], number, observed, search)
+        _train(ways, raw[number], number, observed, search, step=step)
         if step == of.steps // 2:
             stale = {way.name: way.managed.resident() for way in ways if way.managed}
     counts = torch.bincount(stream.flatten(), minlength=of.ids)
@@ -97,14 +97,14 @@ def main() -> None:
     _print(ways, counts, planted, search, stale)
 
 
-def _train(ways: list[Way], raw: Tensor, number: Tensor, observed: Tensor, search: _Search) -> None:
+def _train(ways: list[Way], raw: Tensor, number: Tensor, observed: Tensor, search: _Search, *, step: int) -> None:
     """One step of each way in turn, so that a busy machine slows all."""
     for way in ways:
         started = time.perf_counter()
         changed = torch.empty(0, dtype=torch.int64)
         if way.managed:
             changed, rows, resident = way.managed.admit(raw)
-            _reset(way.table, changed)
+            way.table.reset(changed, generation=step)
             own = torch.nonzero(resident).flatten()
             rows, trained, wanted = rows[own], number[own], observed.index_select(0, own)
         else:
@@ -115,11 +115,6 @@ def _train(ways: list[Way], raw: Tensor, number: Tensor, observed: Tensor, searc
             vectors.backward(vectors.detach() - wanted)  # of half the squared distance
         way.milliseconds.append(1e3 * (time.perf_counter() - started))
         way.account(changed, rows, trained)
-
-
-def _reset(table: IdTable, rows: Tensor) -> None:
-    table.weight[rows] = 0.0
-    table.state_dict()["accumulator"][rows] = 0.0
 
 
 def _print(

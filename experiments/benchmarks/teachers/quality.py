@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -134,7 +135,9 @@ class Arena:
         known = self.item_ids.get_indexer(self.positives[which].item_ids)
         vectors = teacher.vectors().numpy()
         if hasattr(teacher, "user_states"):
-            return self.questions[which].of_states(teacher.user_states, vectors, known)
+            return self.questions[which].of_states(
+                partial(teacher.user_states, torch.from_numpy(vectors)), vectors, known
+            )
         return self._of_vectors(which, vectors, cosine=True)
 
     def _of_vectors(self, which: Fit, vectors: np.ndarray, *, cosine: bool) -> np.ndarray:

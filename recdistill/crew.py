@@ -1,0 +1,57 @@
+"""Several processes of one command (``torchrun … -m recdistill …``): one leads, the others join it to teach.
+
+The leader runs the whole flow; the teach stage alone is done together. A follower waits for the next job, takes it with
+the settings that it read itself, and ends when it is dismissed; if the leader dies, torchrun ends the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from recdistill.config import Recipe
+from recdistill.contracts.fold import Fold
+from recdistill.teachers import teach
+from recdistill.training import LogFn
+from recdistill.world import World
+
+Job = dict[str, str | int]
+
+
+class Crew:
+    """The processes that teach a recipe's teachers together; without a world, this one alone."""
+
+    def __init__(self, recipe: Recipe, world: World | None = None) -> None:
+        self._recipe, self._world = recipe, world or World()
+        self._at_work = False
+
+    def teach(self, *, fold: Fold, items: Path, out: Path, seed: int, key: str, log: Callable[[str], LogFn]) -> None:
+        """Lead a teach stage; arguments and errors as of :func:`recdistill.teachers.teach`."""
+        self._at_work = True
+        job: Job = {"fold": str(fold.root), "items": str(items), "out": str(out), "seed": seed, "key": key}
+        self._world.agree(job)
+        self._teach(job, log)
+        self._at_work = False
+
+    def dismiss(self) -> None:
+        """Let the followers end. In the midst of a stage that failed they do not listen: torchrun ends them."""
+        if not self._at_work:
+            self._world.agree(None)
+
+    def follow(self) -> None:
+        """Take the leader's jobs until dismissed."""
+        while (job := self._world.agree(None)) is not None:
+            self._teach(job, lambda curve: lambda metrics, step: None)
+
+    def _teach(self, job: Job, log: Callable[[str], LogFn]) -> None:
+        teach(
+            self._recipe.teachers,
+            self._recipe.questions(),
+            fold=Fold(Path(str(job["fold"]))),
+            items=Path(str(job["items"])),
+            out=Path(str(job["out"])),
+            seed=int(job["seed"]),
+            key=str(job["key"]),
+            log=log,
+            world=self._world,
+        )
