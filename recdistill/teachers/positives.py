@@ -93,6 +93,11 @@ class Positives:
         """[U] positives of each user."""
         return self.starts[1:] - self.starts[:-1]
 
+    @property
+    def times(self) -> tuple[int, int]:
+        """The first and the last positive's time."""
+        return int(self.time.min()), int(self.time.max())
+
 
 @dataclass(frozen=True)
 class UserBatch:
@@ -133,6 +138,10 @@ class UserBatches(Protocol):
         """[V] int64 positive interactions of each item."""
 
     @property
+    def times(self) -> tuple[int, int]:
+        """The first and the last positive's time, microseconds."""
+
+    @property
     def users(self) -> int:
         """U; a batch's user numbers are below it."""
 
@@ -158,6 +167,10 @@ class InMemory:
     @property
     def support(self) -> Tensor:
         return self.positives.support
+
+    @property
+    def times(self) -> tuple[int, int]:
+        return self.positives.times
 
     @property
     def users(self) -> int:
