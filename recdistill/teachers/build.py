@@ -85,6 +85,7 @@ def build_sequence_teacher(
         gbce_t=config.gbce_t,
         layers=config.layers,
         heads=config.heads,
+        eras=config.eras,
         full_softmax=len(users.item_ids) <= config.full_softmax_up_to,
         negatives=config.negatives,
         negatives_power=config.negatives_power,

@@ -38,7 +38,7 @@ class _TrainedTeacher(Settings):
         le=1,
         description="strength of the logQ correction: 1 leaves popularity in the vectors, 0 takes it out",
     )
-    dropout: float = Field(0.3, ge=0, lt=1, description="share of a user vector's (a Transformer's) inputs set to zero")
+    dropout: float = Field(0.3, ge=0, lt=1, description="share of a user vector's inputs set to zero")
     batch: int = Field(128, ge=1, description="users a step")
     user_power: float = Field(
         1.0, ge=0, le=1, description="users are drawn in proportion to their positives to this power (0: alike)"
@@ -99,14 +99,16 @@ class SequenceTeacherConfig(_TrainedTeacher):
     """A causal Transformer over users' positives in time order, item table shared by input and output."""
 
     block: Literal["sasrec", "hstu"] = Field(
-        "sasrec", description="SASRec's block, or HSTU's, which also sees how long ago each item was taken"
+        "hstu", description="SASRec's block, or HSTU's, which also sees how long before the request each item was taken"
     )
 
     full_softmax_up_to: int = Field(
-        2_000, ge=0, description="as above; each position of each user scores all candidates"
+        10_000, ge=0, description="as above; each position of each user scores all candidates"
     )
     negatives: int = Field(512, ge=1, description="items sampled a step, shared by the batch (sampled softmax)")
+    dropout: float = Field(0.5, ge=0, lt=1, description="share of the Transformer's inputs and branches set to zero")
     batch: int = Field(64, ge=1, description="users a step")
+    learning_rate: float = Field(0.03, gt=0, description="of the table's row-wise Adagrad")
     validate_every: int = Field(50, ge=1, description="steps between validations")
     patience: int = Field(4, ge=0, description="stop after so many validations without a better one (0: never)")
     user_power: float = Field(
@@ -119,12 +121,19 @@ class SequenceTeacherConfig(_TrainedTeacher):
     length: int = Field(50, ge=1, description="items of a user that the model sees at once")
     layers: int = Field(2, ge=1, description="Transformer blocks")
     heads: int = Field(2, ge=1, description="attention heads; they divide dim")
+    eras: int = Field(
+        4,
+        ge=0,
+        le=16,
+        description="the Transformer knows whether a request lies in the log's last half, quarter …, so many of them: "
+        "what is in fashion apart from what was",
+    )
     pooled_weight: float = Field(
         0.5,
         ge=0,
         description="weight of predicting from the mean of the items so far; makes the table useful by itself",
     )
-    dense_learning_rate: float = Field(1e-3, gt=0, description="of the Transformer's AdamW")
+    dense_learning_rate: float = Field(3e-3, gt=0, description="of the Transformer's AdamW")
     weight_decay: float = Field(0.01, ge=0, description="of the Transformer's AdamW")
     select_by: Literal["state", "mean"] = Field(
         "state", description="validate by the Transformer's state, or by the mean of the query's vectors"

@@ -47,11 +47,13 @@ class Parts:
 
     Attributes:
         users, positives: [P] of each part.
+        times: of the first positive and of the last, microseconds since 1970, UTC.
     """
 
     root: Path
     users: tuple[int, ...]
     positives: tuple[int, ...]
+    times: tuple[int, int]
 
     @classmethod
     def open(cls, folder: Path) -> Parts:
@@ -63,7 +65,8 @@ class Parts:
         told = _manifest(folder)
         if told is None or told["version"] != VERSION:
             raise UserError(f"{folder}: no parts of this version", remedy="run the stage that writes them again")
-        return cls(folder, tuple(told["users"]), tuple(told["positives"]))
+        first, last = told["times"]
+        return cls(folder, tuple(told["users"]), tuple(told["positives"]), (first, last))
 
     def __len__(self) -> int:
         return len(self.users)
@@ -163,12 +166,16 @@ def write_parts(
     known, bounds = _survey(files, catalogue, chunk_events=chunk_events)
     vocabulary = catalogue[known]
     support = np.zeros(len(vocabulary), dtype=np.int64)
+    times: list[int] = []  # the first and the last so far
 
     def chunks() -> Iterator[pa.Table]:
         for tables in _chunks(files, bounds):
             log = Log.of(tables, item_ids=vocabulary)
             found = Positives.of(log, min_behaviours=min_behaviours, last=last, seed=seed, vocabulary=vocabulary)
             support[:] += found.support.numpy()
+            if len(found.time):
+                times.extend((int(found.time.min()), int(found.time.max())))
+                times[:] = [min(times), max(times)]
             yield _rows(found)
 
     users, positives, histogram = [], [], []
@@ -183,7 +190,7 @@ def write_parts(
     write_table(pa.concat_tables(pa.table(of) for of in histogram), folder / COUNTS)
     columns = {names.ITEM_ID: pa.array(vocabulary), names.SUPPORT: pa.array(support)}
     write_table(pa.table(columns), folder / VOCABULARY)
-    write_json(asked | {"users": users, "positives": positives}, folder / MANIFEST)
+    write_json(asked | {"users": users, "positives": positives, "times": times}, folder / MANIFEST)
     return Parts.open(folder)
 
 

@@ -96,6 +96,11 @@ class Positives:
         """[U] positives of each user."""
         return self.starts[1:] - self.starts[:-1]
 
+    @property
+    def times(self) -> tuple[int, int]:
+        """The first and the last positive's time."""
+        return int(self.time.min()), int(self.time.max())
+
 
 def nobody_has_two(min_behaviours: int) -> UserError:
     """The error of a log from which nothing can be learnt."""
@@ -144,6 +149,10 @@ class UserBatches(Protocol):
         """[V] int64 positive interactions of each item."""
 
     @property
+    def times(self) -> tuple[int, int]:
+        """The first and the last positive's time, microseconds."""
+
+    @property
     def users(self) -> int:
         """U; a batch's user numbers are below it."""
 
@@ -169,6 +178,10 @@ class InMemory:
     @property
     def support(self) -> Tensor:
         return self.positives.support
+
+    @property
+    def times(self) -> tuple[int, int]:
+        return self.positives.times
 
     @property
     def users(self) -> int:

@@ -60,6 +60,7 @@ class SequenceTeacher:
         logq: 1 leaves the popularity of items in the vectors, 0 takes it out.
         block: the Transformer's: "sasrec", or "hstu", which sees times. State i sees the time at which item i + 1 was
             asked for, in training as in :meth:`user_states`, but of item i + 1 nothing else.
+        eras: as :class:`CausalTransformer`'s.
         loss, gbce_t: softmax, or gSASRec's binary cross-entropy and its calibration.
         pooled_weight: of the running mean's loss.
         l2: weight of the mean squared length of the candidates' rows.
@@ -80,6 +81,7 @@ class SequenceTeacher:
         gbce_t: float,
         layers: int,
         heads: int,
+        eras: int,
         full_softmax: bool,
         negatives: int,
         negatives_power: float,
@@ -118,7 +120,15 @@ class SequenceTeacher:
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self._model = CausalTransformer(dim=dim, length=length, block=block, layers=layers, heads=heads)
+            self._model = CausalTransformer(
+                dim=dim,
+                length=length,
+                block=block,
+                layers=layers,
+                heads=heads,
+                eras=eras,
+                times=users.times,
+            )
         self._optimizer = torch.optim.AdamW(self._model.parameters(), lr=dense_learning_rate, weight_decay=weight_decay)
 
     @property

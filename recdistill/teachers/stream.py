@@ -114,6 +114,10 @@ class Streamed:
         return int(self._parts.first_user[-1])
 
     @property
+    def times(self) -> tuple[int, int]:
+        return self._parts.times
+
+    @property
     def steps_an_epoch(self) -> int:
         """Steps in which each user with two positives or more is drawn once on average."""
         return self._schedule.steps

@@ -49,10 +49,25 @@ class CausalTransformer(nn.Module):
     Args:
         block: SASRec's, which sees order alone, or HSTU's, which also sees how long before the request of the next
             item each item was taken.
+        eras: learned vectors that a position gets whose request lies in the log's last half, quarter, eighth …; what is
+            in fashion is then told apart from what was. Requests after the log's end get all of them. 0: none.
+        times: the log's first and last time, microseconds.
     """
 
-    def __init__(self, *, dim: int, length: int, block: Literal["sasrec", "hstu"], layers: int, heads: int) -> None:
+    def __init__(
+        self,
+        *,
+        dim: int,
+        length: int,
+        block: Literal["sasrec", "hstu"],
+        layers: int,
+        heads: int,
+        eras: int,
+        times: tuple[int, int],
+    ) -> None:
         super().__init__()
+        self._times = times
+        self.eras = nn.Parameter(torch.zeros(eras, dim))
         self.positions = nn.Parameter(torch.randn(length, dim) * 0.02)
         self._timed = block == "hstu"
         self.blocks = nn.ModuleList(
@@ -76,12 +91,19 @@ class CausalTransformer(nn.Module):
         Returns:
             [B, L, d]
         """
-        x = drop(x + self.positions[: x.shape[1]])
+        x = drop(x + self.positions[: x.shape[1]] + self._era(asked_at))
         gaps = (gap_buckets(asked_at, seen_at),) if self._timed else ()
         for block in self.blocks:
             x = block(x, *gaps, drop)
         states: Tensor = self.norm(x)
         return states
+
+    def _era(self, asked_at: Tensor) -> Tensor:
+        """[B, L] → [B, L, d]"""
+        first, last = self._times
+        age = (last - asked_at).double() / max(last - first, 1)
+        begins = 0.5 ** torch.arange(1, len(self.eras) + 1, dtype=torch.float64)
+        return (age.unsqueeze(-1) < begins).to(self.eras.dtype) @ self.eras
 
 
 def running_mean(x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from recdistill.teachers.sequence_teacher import SequenceTeacher
 from recdistill.teachers.transformer import CausalTransformer, running_mean
 from recdistill.training import fit
 
-SMALL: dict[str, Any] = {"dim": 16, "batch": 32, "length": 10, "dropout": 0.1, "dense_learning_rate": 3e-3}
+SMALL: dict[str, Any] = {"dim": 16, "batch": 32, "length": 10, "dropout": 0.1, "learning_rate": 0.1, "eras": 0}
 BLOCKS = ("sasrec", "hstu")
 
 
@@ -34,9 +34,18 @@ def following_of(positives: Positives) -> Tensor:
     return torch.from_numpy(ids.get_indexer(following).copy())
 
 
-def encoder(*, block: str, layers: int = 2) -> CausalTransformer:
+def encoder(*, block: str, layers: int = 2, eras: int = 0) -> CausalTransformer:
     torch.manual_seed(0)
-    model = CausalTransformer(dim=8, length=6, block=block, layers=layers, heads=2)  # type: ignore[arg-type]
+    times = (0, 1_000_000_000_000)
+    model = CausalTransformer(
+        dim=8,
+        length=6,
+        block=block,
+        layers=layers,
+        heads=2,
+        eras=eras,
+        times=times,  # type: ignore[arg-type]
+    )
     for parameter in model.parameters():  # biases of place and time start at zero, where they would prove nothing
         torch.nn.init.normal_(parameter, std=0.5)
     return model
@@ -50,7 +59,7 @@ ASKED_AT = torch.cat([SEEN_AT[:, 1:], torch.tensor([[600_000], [9_100]]) * 1_000
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_later_item_or_time_changes_no_earlier_state(block: str) -> None:
     """Position 3 sees when item 4 is asked for, and nothing else from there on."""
-    model = encoder(block=block)
+    model = encoder(block=block, eras=3)
     first = torch.randn(2, 6, 8)
     second, seen_at, asked_at = first.clone(), SEEN_AT.clone(), ASKED_AT.clone()
     second[:, 4:] = torch.randn(2, 2, 8)
@@ -81,6 +90,20 @@ def test_only_hstu_sees_times() -> None:
             later = model(x, SEEN_AT + 10**9, ASKED_AT + 10**9)
         assert torch.equal(*states) is not sees
         assert torch.equal(states[0], later)  # the date itself is seen by neither
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_eras_tell_the_last_half_quarter_and_eighth_of_the_log(block: str) -> None:
+    model = encoder(block=block, eras=3)
+    log = 1_000_000_000_000  # microseconds, from 0
+    asked_at = torch.tensor([[0, log // 2 + 1, 3 * log // 4 + 1, 7 * log // 8 + 1, log, 2 * log]])
+    halves = model.eras.detach().cumsum(0)
+    expected = torch.stack([torch.zeros(8), halves[0], halves[1], halves[2], halves[2], halves[2]])
+    torch.testing.assert_close(model._era(asked_at)[0].detach(), expected)
+    x = torch.randn(1, 6, 8)
+    with torch.no_grad():
+        early, late = (model(x, asked - log // 100, asked) for asked in (asked_at[:, :1], asked_at[:, 4:5]))
+    assert (early - late)[0, 0].abs().max() > 1e-3
 
 
 def test_gaps_are_buckets_of_the_seconds_logarithm() -> None:
@@ -139,22 +162,23 @@ def test_running_mean_by_hand() -> None:
     assert running_mean(x).squeeze().tolist() == [1, 2, 4]
 
 
-def test_pooled_loss_of_one_pair_by_hand() -> None:
-    """One user, items 0 then 1: the mean so far is item 0, and every item competes."""
+def test_pooled_loss_by_hand() -> None:
+    """One user, items 0, 1, 2: the means of the items so far ask, and every item competes."""
     positives = Positives(
         item_ids=pd.Index(["a", "b", "c", "d"]),
         user_ids=pd.Index(["u"]),
-        item=torch.tensor([0, 1]),
-        behaviours=torch.ones(2),
-        time=torch.tensor([5, 7]),
-        starts=torch.tensor([0, 2]),
-        support=torch.tensor([1, 1, 0, 0]),
+        item=torch.tensor([0, 1, 2]),
+        behaviours=torch.ones(3),
+        time=torch.tensor([5, 7, 9]),
+        starts=torch.tensor([0, 3]),
+        support=torch.tensor([1, 1, 1, 0]),
     )
-    teacher = build_sequence_teacher(
-        SequenceTeacherConfig(dim=4, batch=3, temperature=0.5, init_scale=1), InMemory(positives, power=0.5), seed=0
-    )
+    config = SequenceTeacherConfig(dim=4, batch=3, temperature=0.5, init_scale=1)
+    teacher = build_sequence_teacher(config, InMemory(positives, power=0.5), seed=0)
     vectors = normalize(teacher.state["items"].state_dict()["id.weight"].clone(), dim=1)
-    expected = -torch.log_softmax(vectors @ vectors[0] / 0.5, 0)[1]
+    means = normalize(torch.stack([vectors[0], (vectors[0] + vectors[1]) / 2]), dim=1)
+    first, second = -torch.log_softmax(means @ vectors.T / 0.5, 1)[[0, 1], [1, 2]]
+    expected = (first + second) / 2
     losses = teacher.step(0)
     assert losses["pooled_loss"] == pytest.approx(float(expected), abs=1e-5)
     assert losses["loss"] == pytest.approx(losses["state_loss"] + 0.5 * losses["pooled_loss"], abs=1e-5)
@@ -190,8 +214,8 @@ def next_hits(teacher: SequenceTeacher, positives: Positives) -> float:
     [
         {},
         {"full_softmax_up_to": 0, "negatives": 16},
-        {"block": "hstu"},
-        {"block": "hstu", "full_softmax_up_to": 0, "negatives": 16},
+        {"block": "sasrec"},
+        {"block": "sasrec", "full_softmax_up_to": 0, "negatives": 16},
         {"geometry": "dot", "pooled_weight": 0},
         {
             "full_softmax_up_to": 0,
@@ -213,6 +237,36 @@ def test_the_planted_order_is_learned(kind: Mapping[str, Any], planted: Positive
         teacher.step(step)
     assert before < 0.3
     assert next_hits(teacher, planted) > 0.9
+
+
+@pytest.mark.parametrize(("eras", "last"), [(0, False), (4, True)])
+def test_eras_learn_what_is_in_fashion(eras: int, last: bool) -> None:
+    """Items 0 and 1 are taken behind the same items, 0 in the first three quarters of the log and 1 in the last."""
+    generator = torch.Generator().manual_seed(0)
+    users = 400
+    item = torch.randint(2, 10, (users, 3), generator=generator)
+    time = torch.randint(10**12, (users, 1), generator=generator) + torch.tensor([-2_000_000, -1_000_000, 0])
+    item[:, -1] = (time[:, -1] > 0.75e12).long()
+    positives = Positives(
+        item_ids=pd.Index(range(10)),
+        user_ids=pd.Index(range(users)),
+        item=item.flatten(),
+        behaviours=torch.ones(item.numel()),
+        time=time.flatten(),
+        starts=torch.arange(0, item.numel() + 1, 3),
+        support=torch.bincount(item.flatten(), minlength=10),
+    )
+    teacher = build_sequence_teacher(
+        SequenceTeacherConfig(**{**SMALL, "eras": eras}), InMemory(positives, power=0.5), seed=0
+    )
+    for at in range(150):
+        torch.manual_seed(at)
+        teacher.step(at)
+    asked_at = torch.full((50,), 10**12 + 5_000_000)
+    states = teacher.user_states(
+        teacher.vectors(), item[:50, :2], asked_at.unsqueeze(1) - torch.tensor([2_000_000, 1_000_000]), asked_at
+    )
+    assert bool(((states @ teacher.vectors()[:2].T).argmax(1) == 1).all()) is last
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -277,7 +331,7 @@ def test_states_depend_neither_on_padding_nor_on_the_batch(block: str, planted: 
     torch.testing.assert_close(by_one, together, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", [{}, {"full_softmax_up_to": 0, "negatives": 64}, {"block": "hstu"}], ids=str)
+@pytest.mark.parametrize("kind", [{}, {"full_softmax_up_to": 0, "negatives": 64}, {"block": "sasrec"}], ids=str)
 def test_threads_change_nothing_from_run_to_run(kind: Mapping[str, Any], planted: Positives) -> None:
     """Sums over repeated items must not depend on which thread comes first."""
 

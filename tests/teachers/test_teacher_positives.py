@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from recdistill.contracts.log import Log
 from recdistill.errors import UserError
 from recdistill.teachers.indexing import expand, gather, is_member
-from recdistill.teachers.positives import NegativeSampler, Positives, UserSampler
+from recdistill.teachers.positives import InMemory, NegativeSampler, Positives, UserSampler
 
 LIKE, BOTH, NOTHING = ["like"], ["like", "share"], list[str]()
 
@@ -57,6 +57,10 @@ def test_users_are_drawn_in_proportion_and_those_with_one_positive_never() -> No
     users = UserSampler(torch.tensor([4, 1, 16]), power=0.5)
     drawn = torch.bincount(users.draw(60_000, torch.Generator().manual_seed(0)), minlength=3) / 60_000
     assert drawn.tolist() == pytest.approx([1 / 3, 0, 2 / 3], abs=0.01)
+
+
+def test_a_source_tells_its_first_and_last_time(planted: Positives) -> None:
+    assert InMemory(planted, power=1).times == (int(planted.time.min()), int(planted.time.max())) == (0, 76_000_000)
 
 
 def test_negatives_report_their_expected_count() -> None:

@@ -2,9 +2,10 @@
 
 Purpose: a student is no better than its teachers. ID teacher against implicit's iALS and BPR and against EASE; the
 sequence teacher against RecTools' SASRec, which gets an environment of its own.
+Each trial's length is chosen like its settings: ours by early stopping, the peer's among EPOCHS.
 Command: python experiments/benchmarks/teachers/quality.py experiments/recipes/movietweetings.yaml data.root=FOLDER
-         --out runs/quality [--trials 6] [--seeds 3] [--models id_teacher,ials,…]
-Time: about half an hour a log on two cores, most of it RecTools'. Memory: 3 GB.
+         --out runs/quality [--trials 3] [--seeds 3] [--models id_teacher,ials,…]     (split.protocol=folds: all folds)
+Time: about 20 minutes on movietweetings on two cores, two thirds of it RecTools'. Memory: 3 GB.
 Expected: a table of NDCG@10 and Recall@10 in %, mean over seeds ± s.d., with the difference to the peer by user.
 """
 
@@ -12,8 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -29,16 +32,21 @@ from recdistill.evaluation.baselines.ease import Ease
 from recdistill.evaluation.baselines.material import Material
 from recdistill.evaluation.questions import Questions as Asked
 from recdistill.flow import run
-from recdistill.teachers.build import Teacher, build_id_teacher, build_sequence_teacher
+from recdistill.teachers.build import build_id_teacher, build_sequence_teacher
 from recdistill.teachers.config import IdTeacherConfig, SequenceTeacherConfig
 from recdistill.teachers.ials import ials_vectors, interactions
 from recdistill.teachers.positives import InMemory, Positives
+from recdistill.teachers.sequence_teacher import SequenceTeacher
 from recdistill.teachers.validation import Questions, gains
 from recdistill.training import fit
 
 PEERS = {"id_teacher": ("ials", "bpr", "ease", "popularity"), "sequence_teacher": ("sasrec", "popularity")}
 LENGTH = 50
+EPOCHS = tuple(range(4, 33, 4))  # of the peer, one of which validation chooses
+# Without them the peer's process spends two fifths of its time giving memory back and fetching it again.
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4000000000", "MALLOC_TRIM_THRESHOLD_": "8000000000"}
 Settings = dict[str, float]
+Answer = Callable[["Arena", Fit, Settings, int], np.ndarray]  # [C] ranks of the fit's questions
 
 
 @dataclass(frozen=True)
@@ -46,15 +54,15 @@ class Model:
     """One contestant: ranges of its settings, and how it answers the questions of a fit."""
 
     ranges: Mapping[str, tuple[float, float]]
-    answer: Callable[[Fit, Settings, int], np.ndarray]  # [C] ranks
+    answer: Answer
 
 
 class Arena:
-    """Data and questions of one log's fold."""
+    """Data and questions of one fold of a log."""
 
-    def __init__(self, recipe: Recipe, out: Path, *, venv: Path) -> None:
+    def __init__(self, recipe: Recipe, out: Path, fold: str, *, venv: Path) -> None:
         self.recipe, self.out, self.venv = recipe, out, venv
-        self.fold = Fold(out / "split" / recipe.split.fold_names()[0])
+        self.fold = Fold(out / "split" / fold)
         self.item_ids = self.fold.item_ids()
         asked = recipe.evaluate.seq2item
         self.questions = {
@@ -64,81 +72,53 @@ class Arena:
             which: Positives.of(self.fold.training(which), min_behaviours=asked.min_positive, last=1_000, seed=0)
             for which in ("selection", "final")
         }
-        self.steps: dict[str, int] = {}
+        self.lengths: dict[str, int] = {}  # steps or epochs that validation chose
 
-    def contestants(self) -> dict[str, Model]:
-        """By name."""
-        return {
-            "id_teacher": Model(
-                {"learning_rate": (0.03, 0.3), "temperature": (0.07, 0.2), "dropout": (0.1, 0.5)}, self._id_teacher
-            ),
-            "ials": Model({"alpha": (1, 100), "l2": (0.1, 100)}, self._ials),
-            "bpr": Model({"learning_rate": (0.003, 0.1), "regularization": (1e-4, 0.1)}, self._bpr),
-            "ease": Model({"l2": (5, 5000)}, self._ease),
-            "sequence_teacher": Model(
-                {"learning_rate": (0.03, 0.3), "dense_learning_rate": (3e-4, 3e-3), "dropout": (0.1, 0.5)},
-                self._sequence_teacher,
-            ),
-            "sasrec": Model({"lr": (5e-4, 5e-3), "dropout": (0.1, 0.5), "epochs": (3, 12)}, self._sasrec),
-            "popularity": Model({}, self._popularity),
-        }
+    def id_teacher(self, which: Fit, settings: Settings, seed: int) -> np.ndarray:
+        """Ours; the mean of the history's vectors asks."""
+        return self._trained(IdTeacherConfig(**settings), which, seed)
 
-    def _id_teacher(self, which: Fit, settings: Settings, seed: int) -> np.ndarray:
-        config = IdTeacherConfig(**settings)
-        return self._ours(
-            "id", build_id_teacher(config, self._users(config, which), seed=seed), config, which, settings, seed
-        )
+    def sequence_teacher(self, which: Fit, settings: Settings, seed: int) -> np.ndarray:
+        """Ours; the state asks."""
+        return self._trained(SequenceTeacherConfig(length=LENGTH, **settings), which, seed)
 
-    def _sequence_teacher(self, which: Fit, settings: Settings, seed: int) -> np.ndarray:
-        config = SequenceTeacherConfig(**settings)
-        teacher = build_sequence_teacher(config, self._users(config, which), seed=seed)
-        return self._ours("sequence", teacher, config, which, settings, seed)
-
-    def _ours(
-        self,
-        name: str,
-        teacher: Teacher,
-        config: IdTeacherConfig | SequenceTeacherConfig,
-        which: Fit,
-        settings: Settings,
-        seed: int,
-    ) -> np.ndarray:
+    def _trained(self, config: IdTeacherConfig | SequenceTeacherConfig, which: Fit, seed: int) -> np.ndarray:
         """Validation chooses the step, the final fit takes as many."""
-        key = f"{name}{seed}{sorted(settings.items())}"
-        if which == "final" and key not in self.steps:
-            builder = build_id_teacher if isinstance(config, IdTeacherConfig) else build_sequence_teacher
-            self._ours(
-                name, builder(config, self._users(config, "selection"), seed=seed), config, "selection", settings, seed
-            )  # type: ignore[arg-type]
-        selecting = which == "selection"
+        key, selecting = f"{type(config).__name__}{seed}{config}", which == "selection"
+        if not selecting and key not in self.lengths:
+            self._trained(config, "selection", seed)
+        users = InMemory(self.positives[which], power=config.user_power)
+        teacher = (
+            build_sequence_teacher(config, users, seed=seed)
+            if isinstance(config, SequenceTeacherConfig)
+            else build_id_teacher(config, users, seed=seed)
+        )
+        known = self.item_ids.get_indexer(self.positives[which].item_ids)
+
+        def ranks() -> np.ndarray:
+            vectors = teacher.vectors().numpy()
+            if isinstance(teacher, SequenceTeacher):
+                return self.questions[which].of_states(
+                    partial(teacher.user_states, torch.from_numpy(vectors)), vectors, known
+                )
+            return self._of_vectors(which, vectors, cosine=config.geometry == "cosine")
+
         fitted = fit(
             teacher.step,
-            steps=config.steps if selecting else self.steps[key],
+            steps=config.steps if selecting else self.lengths[key],
             seed=seed,
             state=teacher.state,
             checkpoint=self.out / "unfinished",
             key=key + which,
-            description=f"{name} · {which}",
+            description=f"{type(config).__name__} · {which}",
             log=lambda metrics, step: None,
-            validate=(lambda: float(gains(self._ranks(teacher, which)).mean())) if selecting else None,
+            validate=(lambda: float(gains(ranks()).mean())) if selecting else None,
             validate_every=config.validate_every if selecting else 0,
             patience=config.patience if selecting else 0,
         )
         if selecting:
-            self.steps[key] = fitted.best_step
-        return self._ranks(teacher, which)
-
-    def _users(self, config: IdTeacherConfig | SequenceTeacherConfig, which: Fit) -> InMemory:
-        return InMemory(self.positives[which], power=config.user_power)
-
-    def _ranks(self, teacher: Teacher, which: Fit) -> np.ndarray:
-        known = self.item_ids.get_indexer(self.positives[which].item_ids)
-        vectors = teacher.vectors().numpy()
-        if hasattr(teacher, "user_states"):
-            return self.questions[which].of_states(
-                partial(teacher.user_states, torch.from_numpy(vectors)), vectors, known
-            )
-        return self._of_vectors(which, vectors, cosine=True)
+            self.lengths[key] = fitted.best_step
+        return ranks()
 
     def _of_vectors(self, which: Fit, vectors: np.ndarray, *, cosine: bool) -> np.ndarray:
         known = self.item_ids.get_indexer(self.positives[which].item_ids)
@@ -154,20 +134,23 @@ class Arena:
         found = [self._of_vectors(which, vectors, cosine=cosine) for cosine in (False, True)]
         return max(found, key=lambda ranks: float(gains(ranks).mean()))
 
-    def _ials(self, which: Fit, settings: Settings, seed: int) -> np.ndarray:
+    def ials(self, which: Fit, settings: Settings, seed: int) -> np.ndarray:
+        """implicit's, asked by the mean of the history's factors."""
         vectors = ials_vectors(
             self.positives[which], dim=64, alpha=settings["alpha"], l2=settings["l2"], iterations=15, seed=seed
         )
         return self._either(which, vectors)
 
-    def _bpr(self, which: Fit, settings: Settings, seed: int) -> np.ndarray:
+    def bpr(self, which: Fit, settings: Settings, seed: int) -> np.ndarray:
+        """implicit's, asked likewise."""
         from implicit.cpu.bpr import BayesianPersonalizedRanking
 
         model = BayesianPersonalizedRanking(factors=64, iterations=100, random_state=seed, num_threads=1, **settings)
         model.fit(interactions(self.positives[which]), show_progress=False)
         return self._either(which, np.asarray(model.item_factors[:, :-1]))  # the last is the item's bias
 
-    def _ease(self, which: Fit, settings: Settings, seed: int) -> np.ndarray:
+    def ease(self, which: Fit, settings: Settings, seed: int) -> np.ndarray:
+        """Its own scores of the history."""
         ids, questions = self.item_ids, self.questions[which]
         nothing = np.zeros((len(ids), 1), np.float32)
         log = self.fold.training(which)
@@ -176,45 +159,57 @@ class Arena:
         ranks = subject.ranks(Asked.of_users(questions.drawn, cold=~of.known))
         return np.where(subject.present[questions.drawn.target], ranks, np.inf)
 
-    def _popularity(self, which: Fit, settings: Settings, seed: int) -> np.ndarray:
+    def popularity(self, which: Fit, settings: Settings, seed: int) -> np.ndarray:
+        """By number of positives."""
         positives = self.positives[which]
         support, present = np.zeros(len(self.item_ids), dtype=np.int64), np.zeros(len(self.item_ids), dtype=bool)
         known = self.item_ids.get_indexer(positives.item_ids)
         support[known], present[known] = positives.support.numpy(), True
         return self.questions[which].of_popularity(support, present)
 
-    def _sasrec(self, which: Fit, settings: Settings, seed: int) -> np.ndarray:
-        positives, questions = self.positives[which], self.questions[which]
+    def sasrec(self, which: Fit, settings: Settings, seed: int) -> np.ndarray:
+        """RecTools'; validation chooses the epoch, the final fit takes as many."""
+        positives, questions, key = self.positives[which], self.questions[which], f"sasrec{seed}{settings}"
+        selecting = which == "selection"
+        if not selecting and key not in self.lengths:
+            self.sasrec("selection", settings, seed)
+        epochs = EPOCHS if selecting else (self.lengths[key],)
         known = self.item_ids.get_indexer(positives.item_ids)
         user = np.repeat(np.arange(len(positives.counts)), positives.counts.numpy())
-        given, job = self.out / "peer.npz", self.out / "peer.json"
+        given, job, output = self.out / "peer.npz", self.out / "peer.json", self.out / "peer_out.npz"
         np.savez(given, user=user, item=known[positives.item.numpy()], query=questions.in_order.query)
-        job.write_text(
-            json.dumps(
-                {
-                    "input": str(given),
-                    "output": str(self.out / "peer_out.npz"),
-                    "loss": "softmax",
-                    "negatives": 1,
-                    "dim": 64,
-                    "length": LENGTH,
-                    "seed": seed,
-                    "threads": torch.get_num_threads(),
-                    **settings,
-                    "epochs": round(settings["epochs"]),
-                }
-            )
-        )
-        script = Path(__file__).with_name("sasrec_peer.py")
-        done = subprocess.run(
-            [str(self.venv / "bin" / "python"), str(script), str(job)], capture_output=True, text=True, check=False
-        )
+        told = {"input": str(given), "output": str(output), "loss": "softmax", "negatives": 1, "dim": 64}
+        told |= {"length": LENGTH, "seed": seed, "threads": torch.get_num_threads(), "epochs": epochs, **settings}
+        job.write_text(json.dumps(told))
+        command = [str(self.venv / "bin" / "python"), str(Path(__file__).with_name("sasrec_peer.py")), str(job)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | KEEP_MEMORY)
         if done.returncode:
             sys.exit(f"the peer failed:\n{done.stderr[-2000:]}")
-        found = np.load(self.out / "peer_out.npz")
-        print(f"    SASRec: {found['users'] * round(settings['epochs']) / found['seconds']:.0f} sequences/s")
-        states = torch.from_numpy(found["states"])
-        return questions.of_states(lambda *question: states, found["vectors"], found["items"])
+        found = np.load(output)
+        answers = []
+        for epoch in epochs:
+            states = torch.from_numpy(found[f"states_{epoch}"])
+            answers.append(questions.of_states(lambda *question: states, found[f"vectors_{epoch}"], found["items"]))  # noqa: B023
+        best = int(np.argmax([gains(ranks).mean() for ranks in answers]))
+        if selecting:
+            self.lengths[key] = epochs[best]
+        return answers[best]
+
+
+MODELS = {
+    "popularity": Model({}, Arena.popularity),
+    "ease": Model({"l2": (5, 5000)}, Arena.ease),
+    "bpr": Model({"learning_rate": (0.003, 0.1), "regularization": (1e-4, 0.1)}, Arena.bpr),
+    "ials": Model({"alpha": (1, 100), "l2": (0.1, 100)}, Arena.ials),
+    "id_teacher": Model(
+        {"learning_rate": (0.03, 0.3), "temperature": (0.07, 0.2), "dropout": (0.2, 0.6)}, Arena.id_teacher
+    ),
+    "sasrec": Model({"lr": (5e-4, 4e-3), "dropout": (0.2, 0.5)}, Arena.sasrec),
+    "sequence_teacher": Model(
+        {"dense_learning_rate": (1e-3, 1e-2), "dropout": (0.3, 0.6), "learning_rate": (0.015, 0.06)},
+        Arena.sequence_teacher,
+    ),
+}
 
 
 def trials(ranges: Mapping[str, tuple[float, float]], count: int) -> list[Settings]:
@@ -244,42 +239,50 @@ def main() -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--trials", type=int, default=6)
+    parser.add_argument("--trials", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--models", default="popularity,ease,bpr,ials,id_teacher,sasrec,sequence_teacher")
+    parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--peers", type=Path, help="environment of RecTools; default OUT/peers")
     of = parser.parse_args()
     recipe = load_recipe(of.recipe, of.overrides)
     run(recipe, out=of.out, until="split", say=print)
     names = of.models.split(",")
     venv = peer_environment(of.peers or of.out / "peers") if "sasrec" in names else Path()
-    arena = Arena(recipe, of.out, venv=venv)
-    tests = arena.questions["final"]
-    print(f"{recipe.name}: {len(tests)} test questions of {tests.users} users; {of.trials} trials, {of.seeds} seeds")
+    arenas = [Arena(recipe, of.out, fold, venv=venv) for fold in recipe.split.fold_names()]
+    tests = [arena.questions["final"] for arena in arenas]
+    count, users = sum(map(len, tests)), sum(test.users for test in tests)
+    print(f"{recipe.name}: {count} test questions of {users} users; {of.trials} trials, {of.seeds} seeds")
     answers: dict[str, list[np.ndarray]] = {}
-    print(f"{'':<18}{'NDCG@10':>15}{'R@10':>15}{'validation':>12}  settings")
-    for name, model in arena.contestants().items():
+    print(f"{'':<18}{'NDCG@10':>15}{'R@10':>15}{'validation':>12}{'minutes':>9}  settings")
+    for name, model in MODELS.items():
         if name not in names:
             continue
+        started = time.monotonic()
+
+        def ranks(which: Fit, settings: Settings, seed: int, model: Model = model) -> np.ndarray:
+            return np.concatenate([model.answer(arena, which, settings, seed) for arena in arenas])
+
         tried = [
-            (float(gains(model.answer("selection", settings, 0)).mean()), at, settings)
+            (float(gains(ranks("selection", settings, 0)).mean()), -at, settings)
             for at, settings in enumerate(trials(model.ranges, of.trials))
         ]
-        best, _, settings = max(tried, key=lambda each: (each[0], -each[1]))
+        best, _, settings = max(tried, key=lambda each: each[:2])
         seeds = range(of.seeds if model.ranges and name != "ease" else 1)
-        answers[name] = [model.answer("final", settings, seed) for seed in seeds]
+        answers[name] = [ranks("final", settings, seed) for seed in seeds]
         cells = []
         for of_case in (gains, lambda ranks: (ranks <= 10).astype(float)):
             values = [100 * float(of_case(ranks).mean()) for ranks in answers[name]]
             cells.append(f"{np.mean(values):.2f} ± {np.std(values):.2f}")
         chosen = " ".join(f"{key}={value:.3g}" for key, value in settings.items())
-        print(f"{name:<18}{cells[0]:>15}{cells[1]:>15}{100 * best:>12.2f}  {chosen}", flush=True)
+        minutes = (time.monotonic() - started) / 60
+        print(f"{name:<18}{cells[0]:>15}{cells[1]:>15}{100 * best:>12.2f}{minutes:>9.1f}  {chosen}", flush=True)
     print("\ndifference by user, points of NDCG@10 [95 % bootstrap interval over users]")
+    user = np.concatenate([at * 10**9 + test.drawn.user.astype(np.int64) for at, test in enumerate(tests)])
     for ours, peers in PEERS.items():
         for peer in (peer for peer in peers if ours in answers and peer in answers):
             case = np.mean([gains(ranks) for ranks in answers[ours]], axis=0)
             case = case - np.mean([gains(ranks) for ranks in answers[peer]], axis=0)
-            low, high = interval(case, tests.drawn.user)
+            low, high = interval(case, user)
             print(f"{ours} − {peer}: {100 * case.mean():+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]")
 
 

@@ -3,7 +3,7 @@
 Purpose: vectors of the peer for quality.py, which ranks them as it ranks ours.
 Command: python sasrec_peer.py JOB.json     (quality.py calls it)
 Time: set by the job's epochs. Memory: about 1.5 GB.
-Expected: the job's output file, .npz with items, vectors and states.
+Expected: the job's output file, .npz with items, seconds, and vectors_E and states_E after each of the job's epochs E.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def main() -> None:
     frame = pd.DataFrame({"user_id": given["user"], "item_id": given["item"], "weight": 1.0})
     # The order among a user's positives is all that counts; a minute apart keeps it.
     frame["datetime"] = pd.Timestamp("2020-01-01") + pd.to_timedelta(np.arange(len(frame)), unit="min")
+    dataset = Dataset.construct(frame)
     model = SASRecModel(
         n_blocks=2,
         n_heads=2,
@@ -40,39 +41,38 @@ def main() -> None:
         n_negatives=job["negatives"],
         lr=job["lr"],
         batch_size=128,
-        epochs=job["epochs"],
+        epochs=job["epochs"][-1],
         deterministic=False,
         use_causal_attn=True,
         use_key_padding_mask=False,
     )
-    started = time.perf_counter()
-    model.fit(Dataset.construct(frame))
-    seconds = time.perf_counter() - started
+    seconds, done, found = 0.0, 0, {}
+    for epochs in job["epochs"]:
+        started = time.perf_counter()
+        model.fit_partial(dataset, min_epochs=epochs - done, max_epochs=epochs - done)
+        seconds, done = seconds + time.perf_counter() - started, epochs
+        items, found[f"vectors_{epochs}"], found[f"states_{epochs}"] = answers(model, given["query"], job["length"])
+    np.savez(job["output"], items=items, seconds=seconds, **found)
+
+
+def answers(model: SASRecModel, queries: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """[V] items, their [V, d] vectors, and the [C, d] states behind [C, L] queries (-1 = padding behind)."""
     network = model.lightning_model.torch_model.eval()
-    ids = model.data_preparator.item_id_map
+    items = model.data_preparator.get_known_item_ids().astype(np.int64)
+    place = np.full(int(max(items.max(), queries.max())) + 1, -1)  # histories go on behind the training
+    place[items] = model.data_preparator.item_id_map.convert_to_internal(items)
+    states = []
     with torch.no_grad():
         vectors = network.item_model.get_all_embeddings()
-        queries = given["query"]  # [C, L] items, -1 = padding behind
-        place = np.full(int(max(given["item"].max(), queries.max())) + 1, -1)  # histories go on behind the training
-        items = model.data_preparator.get_known_item_ids()
-        place[items.astype(int)] = ids.convert_to_internal(items)
-        states = []
         for rows in np.array_split(queries, max(1, len(queries) // 256)):
-            padded = np.zeros((len(rows), job["length"]), dtype=np.int64)
+            padded = np.zeros((len(rows), length), dtype=np.int64)
             for at, row in enumerate(rows):
                 known = place[row[row >= 0]]
-                known = known[known >= 0][-job["length"] :]
+                known = known[known >= 0][-length:]
                 if len(known):
                     padded[at, -len(known) :] = known
             states.append(network.encode_sessions({"x": torch.from_numpy(padded)}, vectors)[:, -1])
-    np.savez(
-        job["output"],
-        items=items.astype(np.int64),
-        vectors=vectors[place[items.astype(int)]].numpy(),
-        states=torch.cat(states).numpy(),
-        seconds=seconds,
-        users=frame["user_id"].nunique(),
-    )
+    return items, vectors[place[items]].numpy(), torch.cat(states).numpy()
 
 
 if __name__ == "__main__":

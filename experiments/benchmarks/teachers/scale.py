@@ -44,6 +44,7 @@ class PlantedUsers:
         self.item_ids = pd.RangeIndex(rows)
         self.support = torch.zeros(rows, dtype=torch.int64)
         self.users = rows
+        self.times = (0, 1)
 
     def draw(self, step: int, size: int, generator: torch.Generator) -> UserBatch:
         """As :class:`recdistill.teachers.positives.UserBatches`."""

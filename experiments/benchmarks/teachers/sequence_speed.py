@@ -99,7 +99,7 @@ def peer(item: np.ndarray, venv: Path, *, full: bool) -> float:
                 "threads": torch.get_num_threads(),
                 "lr": 1e-3,
                 "dropout": 0.3,
-                "epochs": epochs,
+                "epochs": [epochs],
                 "loss": "softmax" if full else "sampled_softmax",
                 "negatives": NEGATIVES,
             }
