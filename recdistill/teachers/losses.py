@@ -43,16 +43,18 @@ def softmax_loss(targets: Tensor, user: Tensor, negatives: Tensor, *, weight: Te
     return _mean(softplus(gather(rest, user).squeeze(1) - targets), weight)
 
 
-def full_softmax_loss(states: Tensor, items: Tensor, bias: Tensor, target: Tensor, *, block: int = 64) -> Tensor:
+def full_softmax_loss(
+    states: Tensor, items: Tensor, bias: Tensor | None, target: Tensor, *, block: int = 128
+) -> Tensor:
     """Mean cross-entropy of each state's target among all items, without keeping the scores.
 
     Forward takes the gradients along, a block of states at a time: three products of the plain way's size, but no
-    [P, V] matrix is written for backward (Wijmans et al., 2024, arXiv 2411.09009). Memory 4·(block·V + (P + V)·d).
+    [P, V] matrix is written for backward (Wijmans et al., 2024, arXiv 2411.09009). Memory 4·(2·block·V + (P + V)·d).
 
     Args:
         states: [P, d]
         items: [V, d]
-        bias: [V] added to the scores.
+        bias: [V] added to the scores; None: nothing.
         target: [P] rows of ``items``.
         block: states at once; it changes the result by rounding only.
     """
@@ -62,19 +64,25 @@ def full_softmax_loss(states: Tensor, items: Tensor, bias: Tensor, target: Tenso
 
 class _FullSoftmax(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, items: Tensor, bias: Tensor, target: Tensor, block: int) -> Tensor:
+    def forward(ctx: Any, states: Tensor, items: Tensor, bias: Tensor | None, target: Tensor, block: int) -> Tensor:
         of_states, of_items = torch.empty_like(states), torch.zeros_like(items)
         total, transposed, count = torch.zeros((), dtype=states.dtype), items.T.contiguous(), len(states)
+        block = min(block, count)
+        rooms = torch.empty(2, block, len(items), dtype=states.dtype)  # used again and again: new ones cost a third
         for start in range(0, count, block):
-            rows = slice(start, start + block)
-            scores = torch.addmm(bias, states[rows], transposed)
+            rows = slice(start, min(start + block, count))
+            scores, shares = rooms[:, : rows.stop - start]
+            if bias is None:
+                torch.mm(states[rows], transposed, out=scores)
+            else:
+                torch.addmm(bias, states[rows], transposed, out=scores)
+            torch.softmax(scores, dim=1, out=shares)
             own = target[rows].unsqueeze(1)
-            scores = torch.log_softmax(scores, dim=1)
-            total -= scores.gather(1, own).sum()
-            shares = scores.exp_().scatter_add_(1, own, -torch.ones_like(own, dtype=scores.dtype)).div_(count)
+            total -= shares.gather(1, own).clamp(min=torch.finfo(shares.dtype).tiny).log().sum()
+            shares.scatter_add_(1, own, -torch.ones_like(own, dtype=shares.dtype))
             torch.mm(shares, items, out=of_states[rows])
             of_items.addmm_(shares.T, states[rows])
-        ctx.save_for_backward(of_states, of_items)
+        ctx.save_for_backward(of_states.div_(max(count, 1)), of_items.div_(max(count, 1)))
         return total / max(count, 1)
 
     @staticmethod

@@ -108,7 +108,7 @@ class SequenceTeacher:
         self._l2 = l2
         self._sampler = NegativeSampler(users.support, power=negatives_power)
         shares = (users.support.float() + 1) / (users.support.float() + 1).sum()
-        self._prior = (1 - logq) * shares.log()
+        self._prior, self._priors = (1 - logq) * shares.log(), logq < 1
         self._items = IdTable(
             size,
             dim=dim,
@@ -216,7 +216,7 @@ class SequenceTeacher:
             states = self._compared(states[batch.real])
             states = states / self._temperature if self._cosine else states
             if self._full and self._beta is None:
-                loss = full_softmax_loss(states, others, bias, target)
+                loss = full_softmax_loss(states, others, bias if self._priors else None, target)
             else:
                 own, weight = torch.arange(len(states)), torch.ones(len(states))
                 goals = (states * goal).sum(1) + self._prior[target]

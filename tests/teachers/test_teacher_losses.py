@@ -106,6 +106,8 @@ def test_full_softmax_in_blocks_equals_the_plain_one_in_value_and_gradient(block
     assert found.item() == pytest.approx(plain.item(), rel=1e-12)
     for one, other in zip(found_gradients, torch.autograd.grad(plain, [states, items]), strict=True):
         torch.testing.assert_close(one, other)
+    unbiased = full_softmax_loss(states, items, None, target, block=block)
+    assert unbiased.item() == pytest.approx(torch.nn.functional.cross_entropy(states @ items.T, target).item())
     # And as the softmax of scores that leave the target out of its own rivals.
     scores = (states @ items.T + bias).masked_fill(torch.nn.functional.one_hot(target, 9).bool(), MASKED)
     goals = (states * items[target]).sum(1) + bias[target]
