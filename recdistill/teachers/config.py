@@ -45,7 +45,7 @@ class _TrainedTeacher(Settings):
     )
     learning_rate: float = Field(0.1, gt=0, description="of the tables' row-wise Adagrad")
     init_scale: float = Field(0.05, gt=0, description="standard deviation of the tables' initial values")
-    l2: float = Field(0.0, ge=0, description="weight of the mean squared length of the item vectors a step reads")
+    l2: float = Field(0.0, ge=0, description="weight of the mean squared length of the candidates' rows")
     steps: int = Field(3_000, ge=1, description="most steps")
     validate_every: int = Field(25, ge=1, description="steps between validations")
     patience: int = Field(6, ge=0, description="stop after so many validations without a better one (0: never)")
