@@ -58,6 +58,18 @@ class _Batch:
         return _Batch(self.user[users], self.counts[users], self.item[rows], self.weight[rows], self.queried[rows])
 
 
+@dataclass(frozen=True)
+class _Read:
+    """What a step reads of the item table."""
+
+    candidates: Tensor  # [M] vocabulary rows
+    log_expected: Tensor | None  # [M] of sampled ones
+    rows: Tensor  # [M, d] the candidates' rows, as they are penalised
+    vectors: Tensor  # [R, d] every vector that was looked up
+    item: Tensor  # [N] where among them the positives are
+    others: Tensor  # [M, d] the candidates' vectors
+
+
 def _place(chosen: Tensor, rows: slice) -> slice:
     """Where the chosen among some rows stand among all that are chosen ([N] bool)."""
     before = int(chosen[: rows.start].sum())
@@ -157,50 +169,73 @@ class IdTeacher:
         whole = self._draw(step, generator)
         share = self._world.share(self._batch)
         batch, positives = whole.part(share), whole.positives(share)
-        if self._full:
-            candidates, log_expected = torch.arange(len(self._users.item_ids)), None
-            rows = self._items.lookup(candidates)
-            vectors, item = self._compared(rows), batch.item
-            others = vectors
-        else:
-            candidates, log_expected = self._sampler.draw(self._negatives, generator)
-            if self._slots is not None:
-                present = self._slots.rows(candidates)[1]
-                candidates, log_expected = candidates[present], log_expected[present]
-                if not len(batch.item) or not len(candidates):
-                    return {"loss": 0.0}  # nobody has a row yet
-            needed, place = torch.unique(torch.cat([batch.item, candidates]), return_inverse=True)
-            rows = self._items.lookup(needed if self._slots is None else self._slots.rows(needed)[0])
-            vectors, item = self._compared(rows), place[: len(batch.item)]
-            others = gather(vectors, place[len(batch.item) :])
-        queried = gather(vectors, item[batch.queried])
+        read = self._read(batch.item, generator)
+        if read is None:
+            return {"loss": 0.0}
         queried = shared_dropout(
-            queried, self._dropout, part=_place(whole.queried, positives), total=int(whole.queried.sum())
+            gather(read.vectors, read.item[batch.queried]),
+            self._dropout,
+            part=_place(whole.queried, positives),
+            total=int(whole.queried.sum()),
         )
-        users = self._user_vectors(batch, queried)
-        prior = self._prior[candidates]
-        scores = users @ others.T
-        targeted = ~batch.queried
-        group, target, weight = batch.group[targeted], item[targeted], batch.weight[targeted]
-        if self._full:
-            targets = scores.flatten()[group * len(candidates) + target] + prior[target]
-        else:
-            targets = (gather(users, group) * gather(vectors, target)).sum(1) + self._prior[batch.item[targeted]]
-        if self._loss == "softmax":
-            scores = self._mask_own(scores + candidate_bias(prior, log_expected), batch, candidates)
-            loss = softmax_loss(targets, group, scores, weight=weight)
-        else:
-            scores = self._mask_own(scores + prior, batch, candidates)
-            column = torch.randint(len(candidates), (int((~whole.queried).sum()),), generator=generator)
-            loss = bpr_loss(targets, group, scores, column=column[_place(~whole.queried, positives)], weight=weight)
-        loss = shared_loss(
-            loss, weight=float(weight.sum()), total=float(whole.weight[~whole.queried].sum()), world=self._world
+        targeted = ~whole.queried
+        column = (
+            torch.randint(len(read.candidates), (int(targeted.sum()),), generator=generator)[
+                _place(targeted, positives)
+            ]
+            if self._loss == "bpr"
+            else None
         )
+        loss = self._loss_of(self._user_vectors(batch, queried), batch, read, column=column)
+        weight, total = (float(of.weight[~of.queried].sum()) for of in (batch, whole))
+        loss = shared_loss(loss, weight=weight, total=total, world=self._world)
         if self._l2:
-            candidate_rows = rows if self._full else gather(rows, place[len(batch.item) :])
-            loss = loss + length_penalty(candidate_rows, l2=self._l2)
+            loss = loss + length_penalty(read.rows, l2=self._l2)
         loss.backward()
         return {"loss": float(loss.detach())}
+
+    def _read(self, item: Tensor, generator: torch.Generator) -> _Read | None:
+        """Draw the step's candidates, and look them up together with the [N] positives.
+
+        Returns:
+            None while no positive or no candidate holds a slot.
+        """
+        if self._full:
+            candidates = torch.arange(len(self._users.item_ids))
+            rows = self._items.lookup(candidates)
+            vectors = self._compared(rows)
+            return _Read(candidates, None, rows, vectors, item, vectors)
+        candidates, log_expected = self._sampler.draw(self._negatives, generator)
+        if self._slots is not None:
+            present = self._slots.rows(candidates)[1]
+            candidates, log_expected = candidates[present], log_expected[present]
+            if not len(item) or not len(candidates):
+                return None
+        needed, place = torch.unique(torch.cat([item, candidates]), return_inverse=True)
+        rows = self._items.lookup(needed if self._slots is None else self._slots.rows(needed)[0])
+        vectors, place, of_candidates = self._compared(rows), place[: len(item)], place[len(item) :]
+        penalised = gather(rows, of_candidates) if self._l2 else rows
+        return _Read(candidates, log_expected, penalised, vectors, place, gather(vectors, of_candidates))
+
+    def _loss_of(self, users: Tensor, batch: _Batch, read: _Read, *, column: Tensor | None) -> Tensor:
+        """Mean over the batch's targets.
+
+        Args:
+            users: [B, d]
+            column: [T] the candidate that each target is compared with (BPR).
+        """
+        targeted = ~batch.queried
+        group, target, weight = batch.group[targeted], read.item[targeted], batch.weight[targeted]
+        scores, prior = users @ read.others.T, self._prior[read.candidates]
+        if self._full:
+            targets = scores.flatten()[group * len(read.candidates) + target] + prior[target]
+        else:
+            targets = (gather(users, group) * gather(read.vectors, target)).sum(1) + self._prior[batch.item[targeted]]
+        if column is None:
+            scores = self._mask_own(scores + candidate_bias(prior, read.log_expected), batch, read.candidates)
+            return softmax_loss(targets, group, scores, weight=weight)
+        scores = self._mask_own(scores + prior, batch, read.candidates)
+        return bpr_loss(targets, group, scores, column=column, weight=weight)
 
     def _draw(self, step: int, generator: torch.Generator) -> _Batch:
         """The whole batch, the same on every rank."""
