@@ -53,8 +53,15 @@ class Curves:
 @pytest.fixture(scope="module")
 def taught(fold: Fold, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("taught")
-    teach(CONFIG, QUESTIONS, fold=fold, items=fold.root / "items.parquet", out=out, seed=0, key="k", log=Curves())
+    run(fold, out)
     return out
+
+
+def run(
+    fold: Fold, out: Path, *, config: TeachersConfig = CONFIG, log: Curves | None = None, seed: int = 0, key: str = "k"
+) -> None:
+    items = fold.root / "items.parquet"
+    teach(config, QUESTIONS, fold=fold, items=items, out=out, seed=seed, key=key, log=log or Curves())
 
 
 def tables(out: Path) -> dict[str, EmbeddingTable]:
@@ -113,18 +120,9 @@ def test_killed_anywhere_and_started_again_gives_the_same(
     die: tuple[str, int], fold: Fold, taught: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(Killed):
-        teach(
-            CONFIG,
-            QUESTIONS,
-            fold=fold,
-            items=fold.root / "items.parquet",
-            out=tmp_path,
-            seed=0,
-            key="k",
-            log=Curves(die),
-        )
+        run(fold, tmp_path, log=Curves(die))
     curves = Curves()
-    teach(CONFIG, QUESTIONS, fold=fold, items=fold.root / "items.parquet", out=tmp_path, seed=0, key="k", log=curves)
+    run(fold, tmp_path, log=curves)
     if die[0].startswith("sequence"):
         assert not any(name.startswith("id_teacher") for name in curves.seen)  # what was finished is kept
     whole, again = tables(taught), tables(tmp_path)
@@ -140,9 +138,7 @@ def test_another_key_trains_anew_and_another_seed_differs(fold: Fold, taught: Pa
     config = CONFIG.model_copy(update={"sequence": None})
     shutil.copytree(taught / "selection", tmp_path / "selection")
     curves = Curves()
-    teach(
-        config, QUESTIONS, fold=fold, items=fold.root / "items.parquet", out=tmp_path, seed=1, key="other", log=curves
-    )
+    run(fold, tmp_path, config=config, log=curves, seed=1, key="other")
     assert set(curves.seen) == {"id_teacher", "id_teacher_final"}
     first, second = (EmbeddingTable.read(root / "selection/id_teacher.parquet") for root in (taught, tmp_path))
     assert not np.array_equal(first.vectors, second.vectors)
@@ -156,16 +152,7 @@ def test_external_table_travels_under_its_name_and_is_scored(fold: Fold, taught:
     EmbeddingTable(ids, vectors).write(tmp_path / "production.parquet")
     external = ExternalTeacherConfig(name="production", path=tmp_path / "production.parquet")
     config = TeachersConfig(id=None, sequence=None, external=[external])
-    teach(
-        config,
-        QUESTIONS,
-        fold=fold,
-        items=fold.root / "items.parquet",
-        out=tmp_path / "out",
-        seed=0,
-        key="k",
-        log=Curves(),
-    )
+    run(fold, tmp_path / "out", config=config)
     table = EmbeddingTable.read(tmp_path / "out/final/production.parquet")
     assert table.ids.equals(source.ids) and table.metadata["kind"] == "external"
     report = json.loads((tmp_path / "out/teachers.json").read_text())["teachers"]["production"]
@@ -181,16 +168,7 @@ def test_a_bad_external_table_is_refused_before_training(fold: Fold, tmp_path: P
     with_external = CONFIG.model_copy(update={"external": [external]})
     curves = Curves()
     with pytest.raises(UserError, match="NaN or infinite"):
-        teach(
-            with_external,
-            QUESTIONS,
-            fold=fold,
-            items=fold.root / "items.parquet",
-            out=tmp_path,
-            seed=0,
-            key="k",
-            log=curves,
-        )
+        run(fold, tmp_path, config=with_external, log=curves)
     assert not curves.seen
 
 
@@ -198,16 +176,7 @@ def test_a_window_that_asks_nothing_is_the_users_mistake(fold: Fold, tmp_path: P
     shutil.copytree(fold.root, tmp_path / "fold")
     shutil.copy(tmp_path / "fold/test_judge.parquet", tmp_path / "fold/validation.parquet")
     with pytest.raises(UserError, match="validation window asks nothing"):
-        teach(
-            CONFIG,
-            QUESTIONS,
-            fold=Fold(tmp_path / "fold"),
-            items=fold.root / "items.parquet",
-            out=tmp_path,
-            seed=0,
-            key="k",
-            log=Curves(),
-        )
+        run(Fold(tmp_path / "fold"), tmp_path)
 
 
 def test_score_counts_an_unknown_target_as_a_miss() -> None:
