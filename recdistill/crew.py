@@ -7,10 +7,12 @@ the settings that it read itself, and ends when it is dismissed; if the leader d
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from recdistill.config import Recipe
 from recdistill.contracts.fold import Fold
+from recdistill.errors import UserError
 from recdistill.teachers import teach
 from recdistill.training import LogFn
 from recdistill.world import World
@@ -27,21 +29,28 @@ class Crew:
 
     def teach(self, *, fold: Fold, items: Path, out: Path, seed: int, key: str, log: Callable[[str], LogFn]) -> None:
         """Lead a teach stage; arguments and errors as of :func:`recdistill.teachers.teach`."""
-        self._at_work = True
         job: Job = {"fold": str(fold.root), "items": str(items), "out": str(out), "seed": seed, "key": key}
         self._world.agree(job)
-        self._teach(job, log)
+        self._at_work = True
+        try:
+            self._teach(job, log)
+        except UserError:  # every rank raises it
+            self._at_work = False
+            raise
         self._at_work = False
 
     def dismiss(self) -> None:
-        """Let the followers end. In the midst of a stage that failed they do not listen: torchrun ends them."""
+        """Let the followers end. In the midst of a stage that broke they do not listen: torchrun ends them."""
         if not self._at_work:
             self._world.agree(None)
+            self._world.barrier()
 
     def follow(self) -> None:
-        """Take the leader's jobs until dismissed."""
+        """Take the leader's jobs until dismissed; what is wrong with one, the leader tells."""
         while (job := self._world.agree(None)) is not None:
-            self._teach(job, lambda curve: lambda metrics, step: None)
+            with suppress(UserError):
+                self._teach(job, lambda curve: lambda metrics, step: None)
+        self._world.barrier()
 
     def _teach(self, job: Job, log: Callable[[str], LogFn]) -> None:
         teach(

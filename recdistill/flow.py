@@ -153,7 +153,7 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker, crew: Cr
                 )
             run_log.finish()
 
-        shared = ("contracts", "training")
+        shared = ("contracts", "training", "checkpoint", "world")
         depends = {section: deciding[section] for section in uses}
         return Stage(
             name, folder, {**depends, "seed": seed, "fold": fold, **(extra or {})}, reads, (*code, *shared), tracked

@@ -17,7 +17,13 @@ def remarks(recipe: Recipe, stage: str, folder: Path) -> list[str]:
     if stage == "teach":
         about = json.loads((folder / "teachers.json").read_text(encoding="utf-8"))
         popularity = about["validation"]["popularity"]["ndcg_at_10"]
-        return [
+        short = [
+            f"{name} saw {part['selection']['epochs']:.0%} of an epoch before validation stopped it: raise its "
+            "patience or steps, or teachers.stream.window_parts"
+            for name, part in about["teachers"].items()
+            if part["selection"].get("epochs", 1) < 1
+        ]
+        return short + [
             f"{name} is no better than popularity on validation (NDCG@10 {part['scores']['mean']['ndcg_at_10']:.4f} "
             f"against {popularity:.4f}): see {folder / 'teachers.json'}"
             for name, part in about["teachers"].items()

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 
 from recdistill.checkpoint import Checkpoint, find, remove, save
 from recdistill.errors import Diverged
@@ -72,6 +73,7 @@ def fit(
     checkpoint_seconds: float = 20.0,
     log_every: int = 20,
     world: World = World(),
+    keep: bool = False,
 ) -> Fitted:
     """Run ``step(0) … step(steps - 1)``, resuming from ``checkpoint`` if it belongs to ``key``.
 
@@ -90,6 +92,8 @@ def fit(
         patience: stop after so many validations without a better score (0: never).
         log: called with losses and the step number, by the leader.
         world: the processes that train together.
+        keep: leave a checkpoint of the end, from which another call gives the same at once: for who has yet to write
+            what was learned, and calls :func:`recdistill.checkpoint.remove` then.
 
     Raises:
         Diverged: a loss is not finite.
@@ -98,6 +102,8 @@ def fit(
     found = find(checkpoint, world=world)
     if found is not None and found.about["key"] == key:
         result, best = _resume(found, state)
+        if found.about["ended"]:
+            return result
     last_saved = time.monotonic()
     since_best = sum(1 for at, _ in result.curve if at > result.best_step)
     with track(description, steps) if world.leads else nullcontext(_unseen) as advance:
@@ -126,17 +132,20 @@ def fit(
                 result.curve.append((result.steps, score))
                 since_best += 1
                 if best is None or score > result.best_score:
-                    best, since_best = _copy(state), 0
+                    best, since_best = _copy(state, room=best), 0
                     result.best_step, result.best_score = result.steps, score
             if world.agree(time.monotonic() - last_saved >= checkpoint_seconds):
-                _save(checkpoint, key, state, best, result, world)
+                _save(checkpoint, key, state, best, result, world, ended=False)
                 last_saved = time.monotonic()
     if best is not None:
         for name, part in state.items():
             part.load_state_dict(best[name])
     else:
         result.best_step = result.steps
-    remove(checkpoint, world=world)
+    if keep:
+        _save(checkpoint, key, state, None, result, world, ended=True)
+    else:
+        remove(checkpoint, world=world)
     return result
 
 
@@ -144,17 +153,33 @@ def _mix(seed: int, step: int) -> int:
     return (seed * 1_000_003 + step) * 2_654_435_761 % (2**63)
 
 
-def _copy(state: Mapping[str, Stateful]) -> dict[str, Any]:
-    def clone(value: Any) -> Any:
+def _copy(state: Mapping[str, Stateful], *, room: dict[str, Any] | None = None) -> dict[str, Any]:
+    """A copy of the objects' state, in the tensors of an earlier copy where they fit: two copies of a large table are
+    never held."""
+
+    def clone(value: Any, room: Any) -> Any:
         if isinstance(value, torch.Tensor):
-            return value.detach().clone()
+            fits = isinstance(room, torch.Tensor) and room.shape == value.shape and room.dtype == value.dtype
+            return _copied(value.detach(), room) if fits else value.detach().clone()
         if isinstance(value, dict):
-            return {name: clone(part) for name, part in value.items()}
+            rooms = room if isinstance(room, dict) else {}
+            return {name: clone(part, rooms.get(name)) for name, part in value.items()}
         if isinstance(value, list):
-            return [clone(part) for part in value]
+            parts = room if isinstance(room, list) and len(room) == len(value) else [None] * len(value)
+            return [clone(part, place) for part, place in zip(value, parts, strict=True)]
         return value
 
-    return {name: clone(part) for name, part in _states(state).items()}
+    return {name: clone(part, (room or {}).get(name)) for name, part in _states(state).items()}
+
+
+def _copied(value: torch.Tensor, room: torch.Tensor) -> torch.Tensor:
+    """``room``, filled with ``value``; of sharded tensors, this rank's shards."""
+    if isinstance(value, ShardedTensor) and isinstance(room, ShardedTensor):
+        for into, shard in zip(room.local_shards(), value.local_shards(), strict=True):
+            into.tensor.copy_(shard.tensor)
+    else:
+        room.copy_(value)
+    return room
 
 
 def _mean(losses: Mapping[str, float], world: World) -> dict[str, float]:
@@ -179,8 +204,10 @@ def _save(
     best: dict[str, Any] | None,
     result: Fitted,
     world: World,
+    *,
+    ended: bool,
 ) -> None:
-    about = {"key": key, "best": best is not None, "result": asdict(result)}
+    about = {"key": key, "best": best is not None, "result": asdict(result), "ended": ended}
     save(folder, {"state": _states(state), "best": best}, about=about, world=world)
 
 

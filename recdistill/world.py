@@ -1,6 +1,6 @@
 """The processes that train together: one, or as many as torchrun started.
 
-Every method but ``share`` is collective: each rank must call it, in the same order. Alone, none of them
+Every method but ``share`` and ``leads`` is collective: each rank must call it, in the same order. Alone, none of them
 communicates, and no process group is needed.
 """
 
@@ -9,15 +9,19 @@ from __future__ import annotations
 import gc
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from recdistill.errors import UserError
+
+T = TypeVar("T")
 
 # Followers wait in a collective for as long as the leader works alone; torchrun ends them should it die.
 _PATIENCE = timedelta(days=365)
@@ -38,20 +42,21 @@ class World:
     @staticmethod
     @contextmanager
     def joined() -> Iterator[World]:
-        """Join the processes that torchrun started, over gloo; without torchrun, or with one process, be alone."""
-        size = int(os.environ.get("WORLD_SIZE", "1"))
+        """Join the processes that torchrun started, over gloo; without torchrun, or with one process, be alone.
+
+        Who leaves must know that the others are about to as well (a :meth:`barrier`): gloo's threads end a process
+        whose peer is gone while it still speaks.
+        """
+        # A cluster may set the size for its own ends; torchrun sets the rank as well.
+        size = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
         if size == 1:
             yield World()
             return
         dist.init_process_group("gloo", timeout=_PATIENCE)
-        world = World(dist.get_rank(), size)
         try:
-            yield world
-            # What still refers to the group goes first, and nobody goes while another still speaks: gloo's threads
-            # else end the process.
-            gc.collect()
-            world.barrier()
+            yield World(dist.get_rank(), size)
         finally:
+            gc.collect()  # what still refers to the group goes first
             dist.destroy_process_group()
 
     @property
@@ -74,9 +79,24 @@ class World:
         dist.broadcast(sent, src=0)
         return json.loads(sent.numpy().tobytes())
 
-    def total(self, value: float) -> float:
-        """Sum over the ranks, the same bits on each."""
-        return float(self._reduced(torch.tensor(float(value), dtype=torch.float64), dist.ReduceOp.SUM))
+    def first(self, work: Callable[[], T]) -> T | None:
+        """Do something on the leader alone, while the others wait; its result there, None elsewhere.
+
+        Raises:
+            UserError: on every rank, if the leader's work raises it.
+        """
+        value, error = None, None
+        if self.leads:
+            try:
+                value = work()
+            except UserError as raised:
+                error = raised
+        told = self.agree(None if error is None else [error.message, error.remedy])
+        if error is not None:
+            raise error
+        if told is not None:
+            raise UserError(told[0], remedy=told[1])
+        return value
 
     def most(self, value: int) -> int:
         """The largest over the ranks."""

@@ -214,6 +214,7 @@ def test_a_killed_process_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
         process = context.Process(target=_save_for_ever, args=(tmp_path,))
         process.start()
         while (found := find(tmp_path)) is None or found.about["of"] < 2:
+            assert process.is_alive()
             time.sleep(0.01)
         time.sleep(0.007 * kill)
         process.kill()

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ranks import launch
 
-from recdistill.errors import Diverged
+from recdistill.errors import Diverged, UserError
 from recdistill.training import fit
 from recdistill.world import World
 
@@ -29,10 +29,11 @@ def test_shares_are_contiguous_and_even(count: int, size: int) -> None:
 
 
 def test_alone_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setenv("WORLD_SIZE", "4")  # a cluster's own affair, as long as torchrun names no rank
     with World.joined() as world:
         assert world == World() and world.leads and not dist.is_initialized()
-        assert (world.agree({"a": 1}), world.total(2.5), world.most(3)) == ({"a": 1}, 2.5, 3)
+        assert (world.agree({"a": 1}), world.first(lambda: 2.5), world.most(3)) == ({"a": 1}, 2.5, 3)
         gradient = torch.tensor([1.0, 2.0])
         world.average_([gradient])
         world.barrier()
@@ -64,7 +65,8 @@ def work(world: World, folder: Path) -> None:
         "leads": world.leads,
         "agreed": world.agree({"where": ["größer", None, 1.5][rank], "rank": rank}),
         "nan": math.isnan(world.agree(math.nan if world.leads else 1.0)),
-        "total": world.total(0.1 * rank),
+        "first": world.first(lambda: f"of rank {rank}"),
+        "refused": refused(world),
         "most": world.most([4, 9, 2][rank]),
     }
     gradients = [torch.full((2, 2), float(rank)), torch.tensor(10.0 * rank)]
@@ -73,6 +75,17 @@ def work(world: World, folder: Path) -> None:
     found.update(fitted(world, folder))
     world.barrier()
     (folder / f"{rank}.json").write_text(json.dumps(found))
+
+
+def refused(world: World) -> str:
+    """A user's mistake that the leader alone finds is everyone's."""
+
+    def find() -> None:
+        raise UserError("a mistake", remedy="mend it")
+
+    with pytest.raises(UserError) as caught:
+        world.first(find)
+    return f"{caught.value.message}: {caught.value.remedy}"
 
 
 def fitted(world: World, folder: Path) -> dict[str, object]:
@@ -115,7 +128,8 @@ def test_ranks_agree_add_up_and_average(found: list[dict[str, object]]) -> None:
     for each in found:
         assert each["agreed"] == {"where": "größer", "rank": 0}
         assert each["nan"]
-        assert each["total"] == pytest.approx(0.3)
+        assert each["first"] == ("of rank 0" if each["leads"] else None)
+        assert each["refused"] == "a mistake: mend it"
         assert each["most"] == 9
         assert each["average"] == [[[1.0, 1.0], [1.0, 1.0]], 10.0]
 

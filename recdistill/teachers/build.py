@@ -7,12 +7,11 @@ from typing import Protocol
 
 from torch import Tensor
 
-from recdistill.teachers.config import IdTeacherConfig, SequenceTeacherConfig, SlotsConfig
+from recdistill.teachers.config import IdTeacherConfig, SequenceTeacherConfig, Sharding, SlotsConfig
 from recdistill.teachers.id_teacher import IdTeacher
 from recdistill.teachers.managed import ManagedIds
-from recdistill.teachers.positives import Positives, UserBatches
+from recdistill.teachers.positives import Positives, UserBatches, UserVectors
 from recdistill.teachers.sequence_teacher import SequenceTeacher
-from recdistill.teachers.sharding import Sharding
 from recdistill.teachers.tables import SparseFeature
 from recdistill.training import Stateful
 from recdistill.world import World
@@ -26,7 +25,7 @@ class Teacher(Protocol):
     def step(self, step: int) -> Mapping[str, float]: ...
     def rows(self) -> Tensor: ...
     def vectors(self) -> Tensor: ...
-    def user_vectors(self, blocks: Callable[[], Iterator[Positives]]) -> Tensor | None: ...
+    def user_vectors(self, vectors: Tensor, blocks: Callable[[], Iterator[Positives]]) -> UserVectors | None: ...
 
 
 def build_id_teacher(

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from recdistill.settings import Settings
 
 Geometry = Literal["cosine", "dot"]
+Sharding = Literal["row_wise", "table_wise", "planned"]
 
 ID_TEACHER = "id_teacher"
 SEQUENCE_TEACHER = "sequence_teacher"
@@ -79,7 +80,9 @@ class IdTeacherConfig(_TrainedTeacher):
     )
     feature_min_items: int = Field(2, ge=1, description="items that carry a tag, for it to have a vector")
 
-    slots: SlotsConfig | None = Field(None, description="null: every item has a row")
+    slots: SlotsConfig | None = Field(
+        None, description="null: every item has a row; with slots, candidates are always sampled ones"
+    )
 
     @model_validator(mode="after")
     def _slots_have_no_tags(self) -> Self:
@@ -103,7 +106,9 @@ class SequenceTeacherConfig(_TrainedTeacher):
     )
 
     full_softmax_up_to: int = Field(
-        10_000, ge=0, description="as above; each position of each user scores all candidates"
+        10_000,
+        ge=0,
+        description="items in the vocabulary up to which every item is a candidate everywhere; above, sampled ones",
     )
     negatives: int = Field(512, ge=1, description="items sampled a step, shared by the batch (sampled softmax)")
     dropout: float = Field(0.5, ge=0, lt=1, description="share of the Transformer's inputs and branches set to zero")
@@ -197,8 +202,10 @@ class StreamConfig(Settings):
     above: int = Field(
         50_000_000, ge=0, description="training interactions up to which they are held in memory; above, streamed"
     )
-    part: int = Field(500_000, ge=1, description="positives of one part on disk")
-    window_parts: int = Field(8, ge=1, description="parts, drawn at random, that users are drawn from at a time")
+    part: int = Field(
+        50_000, ge=1, description="positives of one part on disk; parts are of users whose ids are near each other"
+    )
+    window_parts: int = Field(80, ge=1, description="parts, drawn at random, that users are drawn from at a time")
 
 
 class HalvesConfig(Settings):
@@ -231,7 +238,7 @@ class TeachersConfig(Settings):
     min_behaviours: int = Field(1, ge=1, description="positive behaviours that make an event a training positive")
     last: int = Field(1_000, ge=2, description="latest distinct positives of a user that are trained on")
     stream: StreamConfig = Field(default_factory=StreamConfig, description="of logs that outgrow memory")
-    sharding: Literal["row_wise", "table_wise", "planned"] = Field(
+    sharding: Sharding = Field(
         "row_wise",
         description="how tables are spread over several processes: a range of rows each, whole tables each, or by "
         "TorchRec's planner",

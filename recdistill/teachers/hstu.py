@@ -62,7 +62,7 @@ class HstuBlock(nn.Module):
         """[B, L, d] and the [B, L, L] gaps of :func:`gap_buckets` → [B, L, d]"""
         size, length, dim = x.shape
         gate, *parts = silu(self.inputs(self.norm(x))).split(dim, dim=-1)
-        value, query, key = (part.view(size, length, self._heads, -1).transpose(1, 2) for part in parts)
+        value, query, key = (part.view(size, length, self._heads, dim // self._heads).transpose(1, 2) for part in parts)
         weights = silu(query @ key.transpose(2, 3) + self._bias(gaps).unsqueeze(1)) / self._length
         attended = (weights.tril() @ value).transpose(1, 2).reshape(size, length, dim)
         gated = layer_norm(attended, (dim,), eps=_EPS) * gate

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from recdistill.teachers.config import Sharding
 from recdistill.teachers.indexing import gather, is_member
 from recdistill.teachers.losses import MASKED, bpr_loss, candidate_bias, length_penalty, softmax_loss
 from recdistill.teachers.managed import ManagedIds
-from recdistill.teachers.positives import NegativeSampler, Positives, UserBatch, UserBatches
-from recdistill.teachers.sharding import Sharding
+from recdistill.teachers.positives import NegativeSampler, Positives, UserBatch, UserBatches, UserVectors
 from recdistill.teachers.split_step import shared_dropout, shared_loss
 from recdistill.teachers.tables import IdTable, SparseFeature
 from recdistill.training import Stateful, step_generator
@@ -64,7 +64,7 @@ class _Read:
 
     candidates: Tensor  # [M] vocabulary rows
     log_expected: Tensor | None  # [M] of sampled ones
-    rows: Tensor  # [M, d] the candidates' rows, as they are penalised
+    rows: Tensor | None  # [M, d] the candidates' rows, where they are penalised
     vectors: Tensor  # [R, d] every vector that was looked up
     item: Tensor  # [N] where among them the positives are
     others: Tensor  # [M, d] the candidates' vectors
@@ -159,9 +159,17 @@ class IdTeacher:
         ids = self._users.item_ids[list(numbers)].tolist()
         return told | {"evicted_most_trained": list(zip(ids, steps, strict=True))}
 
-    def user_vectors(self, blocks: Callable[[], Iterator[Positives]]) -> Tensor | None:
-        """[U, d] rows of the user table, None without one. Collective in several processes."""
-        return None if self._user_table is None else self._compared(self._user_table.read(0, self._users.users))
+    def user_vectors(self, vectors: Tensor, blocks: Callable[[], Iterator[Positives]]) -> UserVectors | None:
+        """Rows of the user table, None without one; collective in several processes.
+
+        Who has one positive is never drawn: that row is as it was in the beginning, and is left out.
+        """
+        if self._user_table is None:
+            return None
+        counts = torch.cat([block.counts for block in blocks()])
+        drawn = torch.nonzero(counts >= 2).flatten()
+        rows = self._compared(self._user_table.read(0, self._users.users))
+        return UserVectors(drawn, rows[drawn], counts[drawn])
 
     def step(self, step: int) -> dict[str, float]:
         """Draw the step's batch, and update the tables by this rank's part of it."""
@@ -189,7 +197,7 @@ class IdTeacher:
         loss = self._loss_of(self._user_vectors(batch, queried), batch, read, column=column)
         weight, total = (float(of.weight[~of.queried].sum()) for of in (batch, whole))
         loss = shared_loss(loss, weight=weight, total=total, world=self._world)
-        if self._l2:
+        if read.rows is not None and self._l2:
             loss = loss + length_penalty(read.rows, l2=self._l2)
         loss.backward()
         return {"loss": float(loss.detach())}
@@ -214,7 +222,7 @@ class IdTeacher:
         needed, place = torch.unique(torch.cat([item, candidates]), return_inverse=True)
         rows = self._items.lookup(needed if self._slots is None else self._slots.rows(needed)[0])
         vectors, place, of_candidates = self._compared(rows), place[: len(item)], place[len(item) :]
-        penalised = gather(rows, of_candidates) if self._l2 else rows
+        penalised = gather(rows, of_candidates) if self._l2 else None
         return _Read(candidates, log_expected, penalised, vectors, place, gather(vectors, of_candidates))
 
     def _loss_of(self, users: Tensor, batch: _Batch, read: _Read, *, column: Tensor | None) -> Tensor:

@@ -67,7 +67,7 @@ class _FullSoftmax(torch.autograd.Function):
     def forward(ctx: Any, states: Tensor, items: Tensor, bias: Tensor | None, target: Tensor, block: int) -> Tensor:
         of_states, of_items = torch.empty_like(states), torch.zeros_like(items)
         total, transposed, count = torch.zeros((), dtype=states.dtype), items.T.contiguous(), len(states)
-        block = min(block, count)
+        block = max(1, min(block, count))
         rooms = torch.empty(2, block, len(items), dtype=states.dtype)  # used again and again: new ones cost a third
         for start in range(0, count, block):
             rows = slice(start, min(start + block, count))

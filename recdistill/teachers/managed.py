@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor
 from torchrec import JaggedTensor
@@ -28,7 +26,6 @@ from torchrec.modules.mc_modules import (
     MCHEvictionPolicy,
 )
 
-from recdistill.retrieval.hashing import hash_ids
 from recdistill.teachers.collisions import EMPTY, KEY, Collisions
 
 Policy = Literal["lfu", "lru", "distance_lfu"]
@@ -38,17 +35,6 @@ POLICIES: dict[Policy, type[MCHEvictionPolicy]] = {
     "distance_lfu": DistanceLFU_EvictionPolicy,
 }
 _EXAMPLES = 10
-
-
-def raw_ids(ids: pd.Index) -> Tensor:
-    """[n] int64: integers as they are, strings by a 64-bit hash.
-
-    Two strings of one hash would share a row, train one vector and both be exported with it. Among n ids that
-    happens with probability n² / 2⁶⁵: 7e-7 for 5 million. Where the catalogue is known, at the export,
-    ``raw_ids(catalogue).unique()`` finds it for certain.
-    """
-    values = ids.to_numpy(dtype=np.int64) if ids.dtype.kind == "i" else hash_ids(ids).view(np.int64)
-    return torch.from_numpy(values.copy())
 
 
 class Admission(NamedTuple):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -45,18 +45,18 @@ class Material:
         events = sum(pq.read_metadata(path).num_rows for path in fold.training_files(which))
         self._parts: Parts | None = None
         if events > config.stream.above:
-            if world.leads:
-                write_parts(
-                    fold,
-                    which,
-                    scratch,
-                    key=key,
-                    min_behaviours=config.min_behaviours,
-                    last=config.last,
-                    seed=FOLD_SEED,
-                    part_positives=config.stream.part,
-                )
-            world.barrier()
+            write = partial(
+                write_parts,
+                fold,
+                which,
+                scratch,
+                key=key,
+                min_behaviours=config.min_behaviours,
+                last=config.last,
+                seed=FOLD_SEED,
+                part_positives=config.stream.part,
+            )
+            world.first(write)
             self._parts = Parts.open(scratch)
 
     @cached_property

@@ -137,6 +137,23 @@ class UserBatch:
         return torch.repeat_interleave(torch.arange(len(self.counts)), self.counts)
 
 
+@dataclass(frozen=True)
+class UserVectors:
+    """What a teacher has learned of users.
+
+    Attributes:
+        user: [m] numbers of the users that have a vector, ascending.
+        vectors: [m, d] float32.
+        support: [m] positives that each vector is of.
+        asked_at: the time, microseconds, that states which depend on time are of.
+    """
+
+    user: Tensor
+    vectors: Tensor
+    support: Tensor
+    asked_at: int | None = None
+
+
 class UserBatches(Protocol):
     """Where a training gets its users from; the same step and generator give the same batch."""
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from recdistill.teachers.config import Sharding
 from recdistill.teachers.indexing import gather
 from recdistill.teachers.losses import (
     MASKED,
@@ -28,13 +29,14 @@ from recdistill.teachers.losses import (
     length_penalty,
     softmax_loss,
 )
-from recdistill.teachers.positives import NegativeSampler, Positives, UserBatches
-from recdistill.teachers.sharding import Sharding
+from recdistill.teachers.positives import NegativeSampler, Positives, UserBatches, UserVectors
 from recdistill.teachers.split_step import shared_dropout, shared_loss
 from recdistill.teachers.tables import IdTable
 from recdistill.teachers.transformer import CausalTransformer, running_mean
 from recdistill.training import Stateful, step_generator
 from recdistill.world import World
+
+_USERS_AT_ONCE = 1 << 15
 
 
 @dataclass(frozen=True)
@@ -144,22 +146,28 @@ class SequenceTeacher:
         """[V] the vocabulary rows that :meth:`vectors` are of."""
         return torch.arange(len(self._users.item_ids))
 
-    def user_vectors(self, blocks: Callable[[], Iterator[Positives]]) -> Tensor:
-        """[U, d] states behind the users' last positives, as asked for at the latest time of all.
+    def user_vectors(self, vectors: Tensor, blocks: Callable[[], Iterator[Positives]]) -> UserVectors | None:
+        """States behind the users' last positives, as asked for at the latest time of all; None but on the leader.
 
         Args:
-            blocks: gives all users, some at a time; called twice.
+            vectors: [V, d] of :meth:`vectors`.
+            blocks: gives all users, some at a time.
         """
-        ends = max(int(block.time.max()) for block in blocks())
-        vectors, states = self.vectors(), []
+        if not self._world.leads:
+            return None
+        asked_at, states, supports = self._users.times[1], [], []
         for block in blocks():
-            counts = block.counts.clamp(max=self._length)
-            place = torch.arange(int(counts.max()))
-            real = place < counts.unsqueeze(1)
-            row = torch.where(real, (block.starts[1:] - counts).unsqueeze(1) + place, 0)
-            items = torch.where(real, block.item[row], -1)
-            states.append(self.user_states(vectors, items, block.time[row], torch.full((len(items),), ends)))
-        return torch.cat(states)
+            supports.append(block.counts)
+            for users in torch.arange(len(block.counts)).split(_USERS_AT_ONCE):
+                ends, counts = block.starts[users + 1], block.counts[users].clamp(max=self._length)
+                place = torch.arange(int(counts.max()))
+                real = place < counts.unsqueeze(1)
+                row = torch.where(real, (ends - counts).unsqueeze(1) + place, 0)
+                items = torch.where(real, block.item[row], -1)
+                asked = torch.full((len(users),), asked_at)
+                states.append(self.user_states(vectors, items, block.time[row], asked))
+        every = torch.arange(self._users.users)
+        return UserVectors(every, torch.cat(states), torch.cat(supports).clamp(max=self._length), asked_at=asked_at)
 
     def user_states(
         self, vectors: Tensor, items: Tensor, seen_at: Tensor, asked_at: Tensor, *, block: int = 128

@@ -9,7 +9,7 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -28,6 +28,7 @@ from torchrec.distributed.types import ModuleShardingPlan, ShardingEnv, Sharding
 from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
 from torchrec.optim import RowWiseAdagrad
 
+from recdistill.teachers.config import Sharding
 from recdistill.world import World
 
 # What TorchRec and torch say of each other's interfaces, at every table and step, no user can make anything of.
@@ -37,7 +38,6 @@ logging.getLogger("torchrec.distributed.planner").setLevel(logging.ERROR)
 # TorchRec's first lookup makes torch warn of a change to come in torch.fx.
 logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
 
-Sharding = Literal["table_wise", "row_wise", "planned"]
 _KERNEL = EmbeddingComputeKernel.FUSED.value
 
 

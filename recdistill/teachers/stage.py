@@ -50,7 +50,7 @@ from recdistill.world import World
 REPORT = "teachers.json"
 
 _REPORTED = ("kind", "geometry", "dim", "steps", "judged_by", "scores")
-_COUNTED = ("unknown_ids", "withheld_cold_ids", "slots")
+_COUNTED = ("unknown_ids", "withheld_cold_ids", "slots", "epochs")
 
 
 def teach(
@@ -87,8 +87,8 @@ def teach(
             f"teachers.id.slots: managed slots are of one process, not of {world.size}",
             remedy="run without torchrun, or leave slots out: sharded tables hold a row for every item",
         )
-    # First: a user's mistake shows before any training.
-    external = _read_externals(config, fold) if world.leads else {}
+    # First: a user's mistake shows before any training, here and in the run's own beginning.
+    external = world.first(partial(_read_externals, config, fold)) or {}
     run = _Run(config, questions, fold, items=items, out=out, seed=seed, key=key, log=log, world=world)
     for name, trained in ((ID_TEACHER, config.id), (SEQUENCE_TEACHER, config.sequence)):
         if trained is not None:
@@ -154,8 +154,13 @@ class _Run:
             seed=FOLD_SEED,
         )
         self._names: list[str] = []
-        if world.leads:
-            _ = self._questions  # a window that asks nothing shows before any training, too
+        world.first(self._begin)
+
+    def _begin(self) -> None:
+        """Make what could fail: questions of a window that asks nothing, confidence of too few items."""
+        _ = self._questions
+        for material in self._material.values():
+            _ = material.confidence
 
     @cached_property
     def _questions(self) -> Questions:

@@ -10,7 +10,7 @@ Shapes: P parts, B users drawn, U users of a window and n positives of theirs.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -136,15 +136,6 @@ class Streamed:
         self.drawn += time.perf_counter() - started
         return batch
 
-    def user_ids(self) -> Iterator[tuple[Tensor, pd.Index]]:
-        """Part by part, the numbers that batches call users by, and their ids."""
-        for part, first in enumerate(self._parts.first_user[:-1].tolist()):
-            yield torch.arange(first, first + self._parts.users[part]), self._parts.user_ids(part)
-
-    def blocks(self) -> Iterator[Positives]:
-        """Part by part, everything; users go on where the part before ended."""
-        return (self._parts.read(part) for part in range(len(self._parts)))
-
     def close(self) -> None:
         """End the thread and let the windows go; a later draw would begin anew."""
         thread, self._thread, self._next, self._window = self._thread, None, None, None
@@ -168,7 +159,7 @@ class Streamed:
         following, self._next = self._next, None
         if following is not None and following[0] == parts:
             coming = following[1]
-        else:  # neither what was held nor what was coming is wanted: let go first, so that two is the most
+        else:  # a step out of order: neither what was held nor what was coming is wanted
             self._window = None
             if following is not None:
                 following[1].cancel()

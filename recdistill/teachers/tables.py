@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.distributed._shard.sharded_tensor.api import ShardedTensor
 from torchrec import EmbeddingBagConfig, KeyedJaggedTensor, PoolingType
 
-from recdistill.teachers.sharding import Sharding, fused, sharded, weights_and_accumulators
+from recdistill.teachers.config import Sharding
+from recdistill.teachers.sharding import fused, sharded, weights_and_accumulators
 from recdistill.world import World
 
 # FBGEMM's CPU kernels read rows as vectors of four floats.
@@ -233,6 +234,7 @@ def fill_(part: Tensor, *, start: int, rows: int, seed: int, table: str, scale: 
         draw = (
             torch.Generator().manual_seed(seed) if table == _ID and block == 0 else _generator(seed, f"{table}/{block}")
         )
+        # The first block of the items' rows is drawn from the seed itself, as torch would draw a table of that size.
         # A block is always drawn whole: how torch turns a stream into normal values depends on their number.
         values = torch.empty(last - first, part.shape[1]).normal_(0.0, scale, generator=draw)
         low, high = max(first, start), min(last, start + len(part))

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,8 +13,7 @@ from torch import Tensor
 from torchrec import JaggedTensor
 from torchrec.modules.mc_modules import LFU_EvictionPolicy, LRU_EvictionPolicy, MCHManagedCollisionModule
 
-from recdistill.retrieval.hashing import hash_ids
-from recdistill.teachers.managed import EMPTY, POLICIES, Admission, ManagedIds, Policy, raw_ids
+from recdistill.teachers.managed import EMPTY, POLICIES, Admission, ManagedIds, Policy
 from recdistill.teachers.tables import IdTable
 
 
@@ -241,15 +238,6 @@ def test_a_history_that_grows_keeps_its_times() -> None:
     managed = ManagedIds(3, policy="lru", admit_after=1, every=3)
     feed(managed, [1, 1], [2], [3] * 20)
     assert holders(managed) == {2, 3}
-
-
-def test_raw_ids_are_integers_as_they_are_and_hashes_of_strings() -> None:
-    assert raw_ids(pd.Index([3, -1, 2**62])).tolist() == [3, -1, 2**62]
-    strings = pd.Index([f"item {number}" for number in range(2_000)])
-    hashed = raw_ids(strings)
-    assert hashed.dtype == torch.int64 and len(hashed.unique()) == 2_000
-    assert hashed.min() < 0 < hashed.max()
-    np.testing.assert_array_equal(hashed.numpy().view(np.uint64), hash_ids(strings))
 
 
 # TorchRec's traps, each on its own module and on ours. Where TorchRec's half fails, it was mended there.

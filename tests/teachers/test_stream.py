@@ -349,17 +349,6 @@ def test_closing_ends_the_thread(folder: Path) -> None:
     assert threads() == before
 
 
-def test_ids_and_blocks_go_part_by_part(folder: Path, memory: Positives) -> None:
-    with streamed(folder) as source:
-        pairs = list(source.user_ids())
-        assert len(pairs) > 10
-        assert torch.equal(torch.cat([number for number, _ in pairs]), torch.arange(source.users))
-        assert [user for _, ids in pairs for user in ids] == memory.user_ids.tolist()
-        blocks = list(source.blocks())
-        assert torch.equal(torch.cat([block.item for block in blocks]), memory.item)
-        assert [user for block in blocks for user in block.user_ids] == memory.user_ids.tolist()
-
-
 def written(folder: Path) -> dict[str, tuple[int, bytes]]:
     return {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.iterdir()}
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import ITEMS
 
 from recdistill.contracts.fold import Fold
 from recdistill.contracts.tables import EmbeddingTable, write_table
+from recdistill.errors import UserError
 from recdistill.retrieval.config import QuestionsConfig
 from recdistill.teachers import TeachersConfig, teach
 from recdistill.teachers.config import IdTeacherConfig, SequenceTeacherConfig, SlotsConfig, StreamConfig
@@ -79,6 +82,31 @@ def test_managed_slots_export_only_items_that_hold_one(fold: Fold, items: Path, 
         assert account["distinct"] >= 39 and account["evicted"] > 0
         assert all(item in ITEMS for item, _ in account["evicted_most_trained"])
         assert purity(table.vectors, table.ids) > 0.8
+
+
+def test_slots_that_nobody_holds_in_the_end_are_the_users_mistake(fold: Fold, items: Path, tmp_path: Path) -> None:
+    config = ID.model_copy(update={"slots": SlotsConfig(count=31, admit_after=1_000_000)})
+    with pytest.raises(UserError, match=r"no item holds one of the managed slots after \d+ steps\n.*admit_after"):
+        run(TeachersConfig(id=config, sequence=None), fold, items, tmp_path)
+
+
+def test_users_of_one_positive_have_no_row_to_be_trusted(fold: Fold, items: Path, tmp_path: Path) -> None:
+    """Nobody with a single positive is ever drawn: the user table's row is still its random beginning."""
+    train = pq.read_table(fold.root / "train.parquet").to_pandas()
+    once = train.groupby("user_id").cumcount().eq(0) & train.user_id.isin(["u000", "u001"])
+    shutil.copytree(fold.root, tmp_path / "fold")
+    write_table(
+        pa.Table.from_pandas(
+            train[once | ~train.user_id.isin(["u000", "u001"])],
+            schema=pq.read_schema(fold.root / "train.parquet").remove_metadata(),
+            preserve_index=False,
+        ),
+        tmp_path / "fold" / "train.parquet",
+    )
+    config = ID.model_copy(update={"user_form": "table"})
+    run(TeachersConfig(id=config, sequence=None), Fold(tmp_path / "fold"), items, tmp_path)
+    users = EmbeddingTable.read(tmp_path / "selection" / "users" / "id_teacher.parquet", id_column="user_id")
+    assert "u000" not in users.ids and "u002" in users.ids and users.support is not None and users.support.min() >= 2
 
 
 def test_features_place_items_by_what_they_share(fold: Fold, items: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from recdistill.errors import UserError
 from recdistill.retrieval.config import QuestionsConfig
 from recdistill.teachers import TeachersConfig, teach
 from recdistill.teachers.config import ExternalTeacherConfig, IdTeacherConfig, SequenceTeacherConfig
+from recdistill.teachers.trained import Trained
 from recdistill.teachers.validation import Questions, Score
 from recdistill.training import LogFn
 
@@ -169,6 +170,32 @@ def test_a_bad_external_table_is_refused_before_training(fold: Fold, tmp_path: P
     curves = Curves()
     with pytest.raises(UserError, match="NaN or infinite"):
         run(fold, tmp_path, config=with_external, log=curves)
+    assert not curves.seen
+
+
+def test_killed_between_training_and_writing_nothing_is_trained_again(
+    fold: Fold, taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trained, "_write_items", die)
+        with pytest.raises(Killed):
+            run(fold, tmp_path)
+    curves = Curves()
+    run(fold, tmp_path, log=curves)
+    assert "id_teacher" not in curves.seen and "id_teacher_final" in curves.seen
+    for path, table in tables(taught).items():
+        np.testing.assert_array_equal(tables(tmp_path)[path].vectors, table.vectors)
+    assert not list(tmp_path.rglob("*.checkpoint"))
+
+
+def test_confidence_that_cannot_be_had_shows_before_any_training(fold: Fold, tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"confidence": "halves"})  # fifty neighbours among forty items
+    curves = Curves()
+    with pytest.raises(UserError, match="confidence"):
+        run(fold, tmp_path, config=config, log=curves)
     assert not curves.seen
 
 

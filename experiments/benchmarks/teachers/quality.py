@@ -2,6 +2,8 @@
 
 Purpose: a student is no better than its teachers. ID teacher against implicit's iALS and BPR and against EASE; the
 sequence teacher against RecTools' SASRec, which gets an environment of its own.
+The sequence teacher sees when the next item is asked for, as in use; the peer sees order alone, and so does
+sequence_teacher_sasrec, ours with SASRec's block and no eras.
 Each trial's length is chosen like its settings: ours by early stopping, the peer's among EPOCHS.
 Command: python experiments/benchmarks/teachers/quality.py experiments/recipes/movietweetings.yaml data.root=FOLDER
          --out runs/quality [--trials 3] [--seeds 3] [--models id_teacher,ials,…]     (split.protocol=folds: all folds)
@@ -40,7 +42,11 @@ from recdistill.teachers.sequence_teacher import SequenceTeacher
 from recdistill.teachers.validation import Questions, gains
 from recdistill.training import fit
 
-PEERS = {"id_teacher": ("ials", "bpr", "ease", "popularity"), "sequence_teacher": ("sasrec", "popularity")}
+PEERS = {
+    "id_teacher": ("ials", "bpr", "ease", "popularity"),
+    "sequence_teacher": ("sasrec", "sequence_teacher_sasrec", "popularity"),
+    "sequence_teacher_sasrec": ("sasrec",),
+}
 LENGTH = 50
 EPOCHS = tuple(range(4, 33, 4))  # of the peer, one of which validation chooses
 # Without them the peer's process spends two fifths of its time giving memory back and fetching it again.
@@ -81,6 +87,10 @@ class Arena:
     def sequence_teacher(self, which: Fit, settings: Settings, seed: int) -> np.ndarray:
         """Ours; the state asks."""
         return self._trained(SequenceTeacherConfig(length=LENGTH, **settings), which, seed)
+
+    def sequence_teacher_sasrec(self, which: Fit, settings: Settings, seed: int) -> np.ndarray:
+        """Ours with what the peer sees."""
+        return self._trained(SequenceTeacherConfig(length=LENGTH, block="sasrec", eras=0, **settings), which, seed)
 
     def _trained(self, config: IdTeacherConfig | SequenceTeacherConfig, which: Fit, seed: int) -> np.ndarray:
         """Validation chooses the step, the final fit takes as many."""
@@ -196,6 +206,7 @@ class Arena:
         return answers[best]
 
 
+_SEQUENCE = {"dense_learning_rate": (1e-3, 1e-2), "dropout": (0.3, 0.6), "learning_rate": (0.015, 0.06)}
 MODELS = {
     "popularity": Model({}, Arena.popularity),
     "ease": Model({"l2": (5, 5000)}, Arena.ease),
@@ -205,10 +216,8 @@ MODELS = {
         {"learning_rate": (0.03, 0.3), "temperature": (0.07, 0.2), "dropout": (0.2, 0.6)}, Arena.id_teacher
     ),
     "sasrec": Model({"lr": (5e-4, 4e-3), "dropout": (0.2, 0.5)}, Arena.sasrec),
-    "sequence_teacher": Model(
-        {"dense_learning_rate": (1e-3, 1e-2), "dropout": (0.3, 0.6), "learning_rate": (0.015, 0.06)},
-        Arena.sequence_teacher,
-    ),
+    "sequence_teacher": Model(_SEQUENCE, Arena.sequence_teacher),
+    "sequence_teacher_sasrec": Model(_SEQUENCE, Arena.sequence_teacher_sasrec),
 }
 
 
@@ -253,7 +262,7 @@ def main() -> None:
     count, users = sum(map(len, tests)), sum(test.users for test in tests)
     print(f"{recipe.name}: {count} test questions of {users} users; {of.trials} trials, {of.seeds} seeds")
     answers: dict[str, list[np.ndarray]] = {}
-    print(f"{'':<18}{'NDCG@10':>15}{'R@10':>15}{'validation':>12}{'minutes':>9}  settings")
+    print(f"{'':<25}{'NDCG@10':>15}{'R@10':>15}{'validation':>12}{'minutes':>9}  settings")
     for name, model in MODELS.items():
         if name not in names:
             continue
@@ -275,7 +284,7 @@ def main() -> None:
             cells.append(f"{np.mean(values):.2f} ± {np.std(values):.2f}")
         chosen = " ".join(f"{key}={value:.3g}" for key, value in settings.items())
         minutes = (time.monotonic() - started) / 60
-        print(f"{name:<18}{cells[0]:>15}{cells[1]:>15}{100 * best:>12.2f}{minutes:>9.1f}  {chosen}", flush=True)
+        print(f"{name:<25}{cells[0]:>15}{cells[1]:>15}{100 * best:>12.2f}{minutes:>9.1f}  {chosen}", flush=True)
     print("\ndifference by user, points of NDCG@10 [95 % bootstrap interval over users]")
     user = np.concatenate([at * 10**9 + test.drawn.user.astype(np.int64) for at, test in enumerate(tests)])
     for ours, peers in PEERS.items():
