@@ -128,6 +128,28 @@ def test_the_last_line_is_a_command_that_needs_no_activated_environment(
     assert result.stdout.splitlines()[-1] == "http://***@host:5000"
 
 
+def test_every_stage_depends_on_the_code_that_trains_and_saves(world: World) -> None:
+    """What every trained thing passes through counts as part of each stage's code: change it, and all run again."""
+    recipe = load_recipe(world.recipe)
+    inputs = flow.input_fingerprint(recipe.data)
+    found = flow.stages(recipe, inputs=inputs, out=world.home, tracker=SimpleNamespace(), crew=Crew(recipe))
+    shared = ("checkpoint", "contracts", "training", "world")
+    imported = {
+        line.split(".")[1].split()[0]
+        for module in shared
+        for path in _sources(module)
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith("from recdistill.")
+    }
+    assert imported - {"errors", "progress", "resources", "settings"} <= set(shared)
+    assert all(set(shared) <= set(stage.code) for stage in found)
+
+
+def _sources(module: str) -> list[Path]:
+    place = Path(flow.__file__).parent / module
+    return sorted(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+
+
 def test_sync_of_what_is_no_run_folder_is_a_users_mistake(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["sync", str(tmp_path / "tyop")])
     assert result.exit_code == 2 and "no run folder" in result.stderr
