@@ -84,7 +84,7 @@ class Material:
         if self._parts is None:
             return InMemory(self.positives, power=config.user_power)
         return Streamed(
-            self._parts.root,
+            self._parts,
             power=config.user_power,
             seed=seed,
             batch=config.batch,

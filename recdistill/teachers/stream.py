@@ -13,7 +13,6 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -75,20 +74,17 @@ class Streamed:
         waited: seconds of these in which the trainer stood still because its window was not there yet.
 
     Args:
-        folder: as :func:`~recdistill.teachers.parts.write_parts` left it.
+        parts: as :func:`~recdistill.teachers.parts.write_parts` gave them.
         power: users are drawn in proportion to their positives to this power.
         seed: of the order of the parts.
         batch: users a step, as they will be asked for: an epoch has as many steps as draw each user once on average.
         window_parts: parts a window.
-
-    Raises:
-        UserError: the folder holds no parts.
     """
 
-    def __init__(self, folder: Path, *, power: float, seed: int, batch: int, window_parts: int) -> None:
+    def __init__(self, parts: Parts, *, power: float, seed: int, batch: int, window_parts: int) -> None:
         if batch < 1 or window_parts < 1:
             raise ValueError(f"batch and window_parts must be 1 or more, not {batch} and {window_parts}")
-        self._parts, self._power = Parts.open(folder), power
+        self._parts, self._power = parts, power
         part, positives, users = self._parts.histogram()
         drawable = np.where(positives >= 2, users, 0)
         weights = np.bincount(part, drawable * positives.astype(np.float64) ** power, minlength=len(self._parts))

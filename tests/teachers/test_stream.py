@@ -172,7 +172,7 @@ def same(mine: UserBatch, theirs: UserBatch) -> bool:
 
 
 def streamed(folder: Path, *, window_parts: int = 3, power: float = 1.0, seed: int = 0, batch: int = 4) -> Any:
-    return closing(Streamed(folder, power=power, seed=seed, batch=batch, window_parts=window_parts))
+    return closing(Streamed(Parts.open(folder), power=power, seed=seed, batch=batch, window_parts=window_parts))
 
 
 @pytest.mark.parametrize("power", [0.0, 0.3, 1.0])
@@ -405,7 +405,7 @@ def test_parts_of_another_version_are_refused_and_made_again(fold: Fold, folder:
     told = json.loads((folder / MANIFEST).read_text())
     (folder / MANIFEST).write_text(json.dumps(told | {"version": 0}))
     with pytest.raises(UserError, match="no parts of this version"):
-        Streamed(folder, power=1.0, seed=0, batch=4, window_parts=1)
+        Parts.open(folder)
     write_parts(fold, "selection", folder, key="k", part_positives=20, **GIVEN)
     assert json.loads((folder / MANIFEST).read_text()) == told
 

@@ -170,7 +170,9 @@ def loader(folder: Path, of: argparse.Namespace) -> dict[str, float]:
 
 
 def stream(folder: Path) -> Streamed:
-    return Streamed(folder / "parts", power=CONFIG.user_power, seed=0, batch=CONFIG.batch, window_parts=WINDOW)
+    return Streamed(
+        Parts.open(folder / "parts"), power=CONFIG.user_power, seed=0, batch=CONFIG.batch, window_parts=WINDOW
+    )
 
 
 class Watched:
