@@ -1,1 +1,1 @@
-"""Distillation objectives, one a file: tensors in, a scalar out, nothing of models, settings or logging inside."""
+"""Objectives, one a file: tensors in, a scalar out, nothing of settings or logging inside."""

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from recdistill.retrieval.cases import Cases
+from recdistill.retrieval.exact import exact_bits
 
-_MANTISSA_BITS = 53
 _TILE_ROWS, _TILE_COLUMNS = 512, 1024  # a tile stays in the cores' caches between its passes
 
 
@@ -77,7 +77,7 @@ def target_ranks(
     if items.shape[1] != queries.shape[1] or len(targets) != len(asker):
         raise ValueError(f"queries {tuple(queries.shape)}, items {tuple(items.shape)}, targets {tuple(targets.shape)}")
     field = _Field(targets, candidates, present, catalogue=len(items))
-    query_bits, item_bits = _bits(items.shape[1])
+    query_bits, item_bits = exact_bits(items.shape[1])
     grid = _grid(items, item_bits, dim=None)
     columns = torch.nonzero(field.scored).squeeze(1)
     tiles = [grid[part].T.contiguous() for part in columns.split(_TILE_COLUMNS)]
@@ -216,12 +216,6 @@ class _Field:
     def ranks(self) -> Tensor:
         lead = torch.where(self._present[self._targets], self.lead - self._absent_others, self.others)
         return 1 + (self.others + self._absent_others + lead) / 2
-
-
-def _bits(width: int) -> tuple[int, int]:
-    """Bits of a query's and of an item's values such that differences of sums of ``width`` products are exact."""
-    spare = 1 + math.ceil(math.log2(max(width, 2)))
-    return (_MANTISSA_BITS - spare + 1) // 2, (_MANTISSA_BITS - spare) // 2
 
 
 def _grid(vectors: Tensor, bits: int, *, dim: int | None) -> Tensor:

@@ -106,3 +106,15 @@ def test_relational_is_a_divergence(items, temperature, seed):
 def test_prefixes_are_averaged():
     vectors = torch.tensor([[1.0, 2.0, 4.0]])
     assert over_prefixes(lambda part: part.sum(), vectors, [1, 3]).item() == pytest.approx((1 + 7) / 2)
+
+
+def test_leading_dimensions_are_contrasts_of_their_own():
+    torch.manual_seed(0)
+    query, candidates = torch.randn(3, 4, 5), torch.randn(3, 6, 5)
+    positive, excluded, weight = torch.randint(6, (3, 4)), torch.rand(3, 4, 6) < 0.3, torch.rand(3, 4)
+    loss = infonce(query, candidates, positive, temperature=0.2, excluded=excluded, weight=weight)
+    apart = [
+        infonce(query[i], candidates[i], positive[i], temperature=0.2, excluded=excluded[i], weight=weight[i])
+        for i in range(3)
+    ]
+    torch.testing.assert_close(loss, (torch.stack(apart) * weight.sum(1)).sum() / weight.sum())

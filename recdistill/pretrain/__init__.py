@@ -1,0 +1,1 @@
+"""Content-aware training of the student on pair datasets (METHOD 3)."""
