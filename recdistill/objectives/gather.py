@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.distributed as dist
-import torch.distributed._functional_collectives as collectives
+import torch.distributed._functional_collectives as collectives  # where torch.distributed.nn, deprecated, points to
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -33,5 +33,7 @@ def gather(rows: Tensor, *, world: World) -> Tensor:
     held = [int(count) for count in counts]
     most = max(held)
     padded = F.pad(rows, (0, 0) * (rows.dim() - 1) + (0, most - len(rows))).contiguous()
-    joined = collectives.all_gather_single(padded, 0, dist.group.WORLD)
+    everyone = dist.group.WORLD
+    assert everyone is not None, "a world of several processes has joined them"
+    joined = collectives.all_gather_single(padded, 0, everyone)
     return torch.cat([part[:count] for part, count in zip(joined.split(most), held, strict=True)])

@@ -64,9 +64,7 @@ def similarity(one: np.ndarray, other: np.ndarray, *, regularisation: float) -> 
     return float((sinkhorn(1 - cosine, regularisation=regularisation) * cosine).sum())
 
 
-def sinkhorn(
-    cost: np.ndarray, *, regularisation: float, iterations: int = 10_000, tolerance: float = 1e-9
-) -> np.ndarray:
+def sinkhorn(cost: np.ndarray, *, regularisation: float, iterations: int = 1000, tolerance: float = 1e-6) -> np.ndarray:
     """Entropic optimal transport between uniform marginals, in the log domain (Cuturi, 1306.0895).
 
     Args:

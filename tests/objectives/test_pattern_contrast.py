@@ -28,9 +28,9 @@ class Batch:
         self.target_valid = torch.rand(VIEWS, candidates, generator=generator) < present
         self.excluded = torch.rand(PAIRS, candidates, generator=generator) < 0.2
 
-    def loss(self, patterns=ALL, **changes):
+    def loss(self, patterns=ALL, temperature=0.3):
         views = self.query, self.target, self.query_valid, self.target_valid
-        return pattern_contrast(*views, patterns=patterns, temperature=0.3, **{"excluded": self.excluded, **changes})
+        return pattern_contrast(*views, patterns=patterns, temperature=temperature, excluded=self.excluded)
 
     def looped(self, patterns=ALL):
         """The same, one pattern after the other, with only the rows and candidates that have the views."""

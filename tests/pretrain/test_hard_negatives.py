@@ -37,6 +37,8 @@ def test_the_ends_of_the_scale_count():
 def test_what_cannot_be_counted_is_refused():
     with pytest.raises(ValueError, match="positive pair"):
         f1_threshold(torch.zeros(0), [torch.ones(1)])
+    with pytest.raises(ValueError, match="positive pair"):
+        dataset_threshold(torch.ones(1, 2), torch.ones(1, 2), torch.zeros(0, 2).long())
     for positive, negative in ((torch.nan, 0.0), (0.0, torch.nan)):
         with pytest.raises(ValueError, match="finite"):
             f1_threshold(torch.tensor([positive]), [torch.tensor([negative])])
