@@ -144,3 +144,9 @@ def test_near_duplicates_are_left_out_and_hard_negatives_found():
 def test_vectors_that_are_not_finite_are_refused():
     with pytest.raises(ValueError, match="finite"):
         mine(torch.tensor([[torch.nan, 1.0]]), torch.ones(1, 2), torch.zeros(1, 2).long(), threshold=1.0, count=1)
+
+
+def test_at_the_threshold_is_not_below_it():
+    target = torch.tensor([[3.0, 0.0], [0.0, 1.0]])
+    mined = mine(torch.tensor([[1.0, 0.0]]), target, torch.zeros(0, 2).long(), threshold=1.0, count=2)
+    assert mined.tolist() == [[1, -1]]
