@@ -110,6 +110,7 @@ for _name, _what in {
     "split": "Cut the log into training, validation and test, and prove that nothing leaks.",
     "teach": "Train the TorchRec teachers.",
     "mine": "Mine interest pairs from the users' histories.",
+    "pair": "Make pair datasets of log and catalogue, where the recipe has a section 'pairs'.",
     "distill": "Train the student and the content-only student.",
     "evaluate": "Score students, teachers and baselines on all benchmarks.",
     "rank": "Train a ranker with and without our features.",

@@ -21,6 +21,7 @@ from recdistill.evaluation import EvaluateConfig
 from recdistill.export import ExportConfig
 from recdistill.ingest import DataConfig
 from recdistill.mining import MiningConfig
+from recdistill.pairs import PairsConfig
 from recdistill.rankers import RankConfig
 from recdistill.retrieval.config import QuestionsConfig
 from recdistill.settings import Settings
@@ -32,7 +33,7 @@ from recdistill.teachers.config import NAMES as TRAINED_HERE
 
 
 class Recipe(Settings):
-    """The sections, one a stage; a section left out takes its stage's defaults."""
+    """The sections, one a stage; a section left out takes its stage's defaults, or leaves out a stage (``pairs``)."""
 
     name: str = Field(min_length=1, description="experiment name in MLflow and in the report")
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="one training of everything per seed")
@@ -41,6 +42,7 @@ class Recipe(Settings):
     encoders: EncodersConfig = EncodersConfig()
     teachers: TeachersConfig = TeachersConfig()
     mining: MiningConfig = MiningConfig()
+    pairs: PairsConfig | None = Field(None, description="pair datasets for content-aware training; null: none are made")
     student: StudentConfig = StudentConfig()
     distill: DistillConfig = DistillConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -78,6 +80,9 @@ class Recipe(Settings):
     def _named(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Keys that name a teacher, with the name; a default that nothing reads is left out."""
         yield ("mining", "teacher"), self.mining.teacher
+        if self.pairs is not None:
+            for dataset, name in self.pairs.teachers():
+                yield ("pairs", dataset, "teacher"), name
         distils = any(trial.weights.relational or trial.weights.alignment for trial in self.distill.trials)
         for name in self.distill.teachers:
             if distils or name != ID_TEACHER:

@@ -6,6 +6,7 @@
       → split      split/<fold>/             training, validation, test; cold items; leakage report
       → teach      seed-<s>/<fold>/teach/    TorchRec teachers → teacher_embeddings
       → mine       seed-<s>/<fold>/mine/     four perspectives → interest_pairs
+      → pair       seed-<s>/<fold>/pair/     where the recipe asks: log, content → pair datasets
       → distill    seed-<s>/<fold>/distill/  student and content student → item_embeddings
       → evaluate   seed-<s>/<fold>/evaluate/ benchmarks × metrics, baselines beside → metric_records
       → rank       seed-<s>/<fold>/rank/     a ranker with and without our features; LT proxies → metric_records
@@ -36,6 +37,7 @@ from recdistill.export import export
 from recdistill.ingest import ingest, input_fingerprint
 from recdistill.inputs import digest, input_places, local_towers, media_folders, placeless_sections, roots, sections
 from recdistill.mining import mine
+from recdistill.pairs import pair
 from recdistill.rankers import rank
 from recdistill.remarks import remarks
 from recdistill.report import build_report
@@ -47,13 +49,14 @@ from recdistill.students.encoders.source import folder_digest
 from recdistill.tracking import Tracker, provenance_tags
 from recdistill.training import LogFn
 
-STAGES = ("validate", "encode", "split", "teach", "mine", "distill", "evaluate", "rank", "export", "report")
+STAGES = ("validate", "encode", "split", "teach", "mine", "pair", "distill", "evaluate", "rank", "export", "report")
+_SECTION_OF = {"pair": "pairs"}  # stages that a recipe may leave out, with the section whose absence does it
 _RECORDS = "metric_records.parquet"
 _RECIPE = "recipe.json"
 _HEADLINE = ("metrics.json", "report.html")
-_CHECKED = ("interactions", "items", "media")  # the contracts that validate checks
+_CHECKED = ("interactions", "items", "media")  # the contracts that validate checks, beside that of queries if any
 _SUMMARIES = {
-    "validation.json", "encode.json", "split.json", "teachers.json", "funnel.json",
+    "validation.json", "encode.json", "split.json", "teachers.json", "funnel.json", "pairs.json",
     "distill.json", "evaluate.json", "rank.json", "export.json",
 }  # fmt: skip
 
@@ -70,8 +73,10 @@ def run(
         the content of ``metrics.json``, {} when the report was not reached.
 
     Raises:
-        UserError: the input, the recipe or the environment is at fault; or ``out`` is in use, or holds other things.
+        UserError: the input, the recipe or the environment is at fault; or ``out`` is in use, or holds other things; or
+            the recipe leaves the stage out.
     """
+    _refuse_left_out(recipe, until)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
@@ -100,6 +105,16 @@ def run(
         return json.loads((out / "metrics.json").read_text(encoding="utf-8")) if until == "report" else {}
 
 
+def _refuse_left_out(recipe: Recipe, until: str) -> None:
+    """Refuse to run until a stage that the recipe leaves out."""
+    section = _SECTION_OF.get(until)
+    if section is not None and getattr(recipe, section) is None:
+        raise UserError(
+            f"this recipe leaves the stage '{until}' out: it has no section '{section}'",
+            remedy=f"add the section, or take its defaults with '{section}={{}}'",
+        )
+
+
 def _needed(flow: Sequence[Stage], until: str) -> set[str]:
     """Folders of the stages of that name, and of all that they read, directly or not."""
     needed = {stage.folder for stage in flow if stage.name == until}
@@ -120,6 +135,7 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker, crew: Cr
     settings = sections(recipe)
     deciding = placeless_sections(recipe)
     parents = _parents(recipe)
+    checked = (*_CHECKED, "queries") if recipe.data.queries is not None else _CHECKED
     first_seed, first_fold = recipe.seeds[0], recipe.split.fold_names()[0]
 
     def make(
@@ -169,7 +185,7 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker, crew: Cr
             code=["ingest"],
             extra={
                 "inputs": inputs,
-                "contracts": [digest(data_contracts() / f"{name}.yaml") for name in _CHECKED],
+                "contracts": [digest(data_contracts() / f"{name}.yaml") for name in checked],
                 # The media table names the files of a folder, whose place therefore does count.
                 "media": [str(path.absolute()) for path in media_folders(recipe.data)],
             },
@@ -192,11 +208,12 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker, crew: Cr
             code=["split"],
         ),
     ]
-    records = []
+    records, paired = list[str](), list[str]()
     for seed in recipe.seeds:
         for name in recipe.split.fold_names():
             found += _fold_stages(make, recipe, out=out, seed=seed, fold=Fold(out / "split" / name), crew=crew)
             records += [f"seed-{seed}/{name}/evaluate", f"seed-{seed}/{name}/rank"]
+            paired += [f"seed-{seed}/{name}/pair"] if recipe.pairs is not None else []
     first = f"seed-{first_seed}/{first_fold}"
     found.append(
         make(
@@ -239,7 +256,7 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker, crew: Cr
             "report",
             report,
             uses=[],
-            reads=[*records, "export"],
+            reads=[*records, *paired, "export"],
             code=["report", "evaluation/summary", "students/encoders/media"],
             extra={"name": recipe.name},
         )
@@ -250,13 +267,36 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker, crew: Cr
 def _fold_stages(
     make: Callable[..., Stage], recipe: Recipe, *, out: Path, seed: int, fold: Fold, crew: Crew
 ) -> list[Stage]:
-    """Teach, mine, distill, evaluate and rank of one seed and fold."""
+    """Teach, mine, pair (if the recipe asks for it), distill, evaluate and rank of one seed and fold."""
     base = f"seed-{seed}/{fold.name}"
     items, content = out / "data" / "items.parquet", out / "content"
     teaching, mining, distilling, evaluating = (out / base / name for name in ("teach", "mine", "distill", "evaluate"))
     of = {"seed": seed, "fold": fold.name}
     asked = recipe.questions()
     questions = {"questions": asked.model_dump(mode="json")}
+    paired: list[Stage] = []
+    if (pairs := recipe.pairs) is not None:
+        taught = any(pairs.teachers())
+        queries = out / "data" / "queries.parquet" if recipe.data.queries is not None else None
+        paired.append(
+            make(
+                "pair",
+                f"{base}/pair",
+                lambda to, key, log: pair(
+                    pairs,
+                    fold=fold,
+                    items=items,
+                    queries=queries,
+                    teach=teaching if taught else None,
+                    out=to,
+                    seed=seed,
+                ),
+                uses=["pairs"],
+                reads=["data", "split", *([f"{base}/teach"] if taught else [])],
+                code=["pairs", "retrieval", "features"],
+                **of,
+            )
+        )
     return [
         make(
             "teach",
@@ -276,9 +316,10 @@ def _fold_stages(
             ),
             uses=["mining"],
             reads=["split", "content", f"{base}/teach"],
-            code=["mining"],
+            code=["mining", "retrieval"],
             **of,
         ),
+        *paired,
         make(
             "distill",
             f"{base}/distill",

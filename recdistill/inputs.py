@@ -16,12 +16,9 @@ _PLACES = {"root", "cache"}  # settings of where things are kept; no result depe
 
 
 def sections(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """The stages' sections, JSON-able."""
-    return {
-        name: getattr(recipe, name).model_dump(mode="json")
-        for name in Recipe.model_fields
-        if name not in ("name", "seeds")
-    }
+    """The stages' sections, JSON-able, without those of stages that the recipe leaves out."""
+    found = {name: getattr(recipe, name) for name in Recipe.model_fields if name not in ("name", "seeds")}
+    return {name: section.model_dump(mode="json") for name, section in found.items() if section is not None}
 
 
 def placeless_sections(recipe: Recipe) -> dict[str, Any]:
@@ -41,7 +38,7 @@ def input_places(recipe: Recipe) -> Iterator[Path]:
     """The files and folders that the recipe's stages read."""
     data = recipe.data
     labels = data.items.labels.values() if data.items is not None else ()
-    for table in (data.interactions, data.items, *labels, data.images, data.audio):
+    for table in (data.interactions, data.items, data.queries, *labels, data.images, data.audio):
         if table is not None:
             yield from map(data.resolve, table.files)
     yield from media_folders(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from recdistill.config import Recipe
 from recdistill.contracts.tables import read_table
@@ -28,6 +29,14 @@ def remarks(recipe: Recipe, stage: str, folder: Path) -> list[str]:
             f"against {popularity:.4f}): see {folder / 'teachers.json'}"
             for name, part in about["teachers"].items()
             if not part["beats_popularity"]
+        ]
+    if stage == "pair":
+        made: dict[str, dict[str, Any]] = json.loads((folder / "pairs.json").read_text(encoding="utf-8"))
+        return [
+            f"{folder / fit / name}.parquet has no pairs: {of['why_empty']}"
+            for fit, datasets in made.items()
+            for name, of in datasets.items()
+            if of["why_empty"]
         ]
     if stage == "export" and len(folds := recipe.split.fold_names()) > 1:
         return [

@@ -31,7 +31,8 @@ _SAYS = {
     "file_exists": ("no such file", "restore the file, or leave the row out"),
 }
 _REMEDIES = {
-    "interactions.item_id.references": "add those items to the items file, or set data.unknown_items to drop or add"
+    "interactions.item_id.references": "add those items to the items file, or set data.unknown_items to drop or add",
+    "queries.item_id.references": "add those items to the items file, or set data.unknown_items to drop",
 }
 
 

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from recdistill.contracts import names
 from recdistill.contracts.log import Log
-from recdistill.contracts.tables import read_table
+from recdistill.contracts.tables import read_metadata, read_table
 
 Fit = Literal["selection", "final"]
 FITS: tuple[Fit, ...] = ("selection", "final")
@@ -60,6 +63,33 @@ class Fold:
     def training_files(self, fit: Fit) -> list[Path]:
         """The tables of :meth:`training`, in the order in which it reads them, for what outgrows memory."""
         return [self.root / file for file in _TRAINING[fit]]
+
+    def may_learn(self, fit: Fit, events: pa.Table) -> np.ndarray:
+        """Which events of another log than the interactions (searches, say) this fit may learn from.
+
+        Never those with an item that is cold to it. Under a time cut those strictly before it; in user-disjoint folds
+        those of users that it trains on, and therefore none that names no user.
+
+        Args:
+            events: n rows with item_id, timestamp and perhaps user_id.
+
+        Returns:
+            [n] bool.
+        """
+        allowed: np.ndarray = ~pd.Index(events[names.ITEM_ID].to_pandas()).isin(self.cold(fit))
+        if read_metadata(self.root / ITEMS).get("protocol") == "folds":
+            if names.USER_ID not in events.column_names:
+                return np.zeros(len(events), dtype=bool)
+            users = pa.concat_tables(
+                [read_table(path, columns=[names.USER_ID]) for path in self.training_files(fit)],
+                promote_options="permissive",
+            )[names.USER_ID]
+            searched = events[names.USER_ID]
+            known = pc.is_in(searched, value_set=pc.unique(users).cast(searched.type), skip_nulls=True)
+            return allowed & known.to_numpy()
+        cut = pc.min(read_table(self.root / _TARGETS[fit], columns=[names.TIMESTAMP])[names.TIMESTAMP])
+        earlier = pc.less(events[names.TIMESTAMP], cut)
+        return allowed & pc.fill_null(earlier, False).to_numpy()
 
     def targets(self, fit: Fit) -> Log:
         """The window whose positives are asked for (validation or test)."""

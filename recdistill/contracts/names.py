@@ -34,6 +34,13 @@ QUERY_ITEMS = "query_item_ids"
 TARGET_ITEM = "target_item_id"
 PERSPECTIVE = "perspective"
 
+# A side of a pair dataset is an item or a text.
+QUERY_ITEM = "query_item_id"
+QUERY_TEXT = "query_text"
+TARGET_TEXT = "target_text"  # its other form is TARGET_ITEM
+SCORE = "score"  # float32 in [0, 1]
+CLICKS = "clicks"  # int64, of a row of the query table
+
 CODES = "codes"
 
 SUBJECT = "subject"

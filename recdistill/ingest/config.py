@@ -58,6 +58,23 @@ class TableFile(Settings):
         return self.paths if self.path is None else (self.path,)
 
 
+class TimedFile(TableFile):
+    """A table whose rows have a time."""
+
+    timestamp_unit: Literal["s", "ms", "us", "iso"] = Field(
+        "s", description="of numbers; iso for texts. Parquet timestamps need none"
+    )
+    timestamp_origin: datetime = Field(
+        datetime(1970, 1, 1, tzinfo=UTC), description="the time from which numbers count"
+    )
+
+    @property
+    def utc_origin(self) -> datetime:
+        """The time from which numbers count; without a zone it is taken as UTC."""
+        origin = self.timestamp_origin
+        return origin if origin.tzinfo is not None else origin.replace(tzinfo=UTC)
+
+
 class BehaviourRule(Settings):
     """An event gets the behaviour ``name`` if a column satisfies one condition, or always if there is none."""
 
@@ -92,7 +109,7 @@ class InteractionColumns(Settings):
     session: str | None = None
 
 
-class InteractionsConfig(TableFile):
+class InteractionsConfig(TimedFile):
     """The interaction log, one row an event.
 
     What counts as a positive reaction is said by ``behaviours`` (rules over columns) or by ``behaviour_column``
@@ -100,12 +117,6 @@ class InteractionsConfig(TableFile):
     """
 
     columns: InteractionColumns
-    timestamp_unit: Literal["s", "ms", "us", "iso"] = Field(
-        "s", description="of numbers; iso for texts. Parquet timestamps need none"
-    )
-    timestamp_origin: datetime = Field(
-        datetime(1970, 1, 1, tzinfo=UTC), description="the time from which numbers count"
-    )
     dwell_unit: Literal["s", "ms"] = "s"
     behaviours: tuple[BehaviourRule, ...] = ()
     behaviour_column: str | None = Field(None, description="the column that names the kind of event")
@@ -128,6 +139,23 @@ class InteractionsConfig(TableFile):
         if self.behaviour_map and self.behaviour_column is None:
             raise ValueError("behaviour_map needs behaviour_column")
         return self
+
+
+class QueryColumns(Settings):
+    """The query file's names of the canonical columns."""
+
+    query: str = Field(description="what was searched for")
+    item: str = Field(description="the item taken from the results")
+    timestamp: str
+    user: str | None = Field(None, description="who searched; user-disjoint folds can use no other rows")
+    clicks: str | None = Field(None, description="how many clicks a row stands for; by default each row is one")
+    score: str | None = Field(None, description="how well the item answers the query, from 0 to 1")
+
+
+class QueriesConfig(TimedFile):
+    """Searches that led to items, one row an event. Rows without a query text are dropped and counted."""
+
+    columns: QueryColumns
 
 
 class TagsColumn(Settings):
@@ -256,6 +284,7 @@ class DataConfig(Settings):
     items: ItemsConfig | None = Field(None, description="generic: the content; without it, items are those of the log")
     images: MediaConfig | None = None
     audio: MediaConfig | None = None
+    queries: QueriesConfig | None = Field(None, description="generic: searches that led to items")
     movielens: MovielensConfig = MovielensConfig()
     mind: MindConfig = MindConfig()
     world: WorldConfig = Field(WorldConfig(), description="synthetic: the planted world")
@@ -278,6 +307,8 @@ class DataConfig(Settings):
             )
         if self.items is not None and self.adapter != "generic":
             raise ValueError("'items' belongs to the generic adapter")
+        if self.queries is not None and self.adapter != "generic":
+            raise ValueError("'queries' belongs to the generic adapter")
         if (self.images or self.audio) and self.adapter == "synthetic":
             raise ValueError("the synthetic adapter makes its own images and audio")
         for kind, media in (("images", self.images), ("audio", self.audio)):

@@ -93,7 +93,7 @@ def finish(
         )
         return None
     rows = len(table)
-    table = table.filter(pa.array(~_codes(table).duplicated().to_numpy()))
+    table = table.filter(pa.array(~column_codes(table).duplicated().to_numpy()))
     distinct = len(table)
     if merge_within_seconds is not None:
         table = _merge(table, int(merge_within_seconds * 1e6))
@@ -134,7 +134,7 @@ def _renumber(mask: np.ndarray, old: list[str], new: list[str]) -> np.ndarray:
     return result
 
 
-def _codes(table: pa.Table) -> pd.DataFrame:
+def column_codes(table: pa.Table) -> pd.DataFrame:
     """Every column as numbers, equal where the values are."""
     codes = {}
     for name in table.column_names:
@@ -148,7 +148,7 @@ def _codes(table: pa.Table) -> pd.DataFrame:
 
 
 def _merge(table: pa.Table, gap: int) -> pa.Table:
-    codes = _codes(table)
+    codes = column_codes(table)
     user, item, time = (codes[name].to_numpy() for name in (names.USER_ID, names.ITEM_ID, names.TIMESTAMP))
     order = np.lexsort((time, item, user))
     user, item, time = user[order], item[order], time[order]

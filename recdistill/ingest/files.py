@@ -9,6 +9,7 @@ from recdistill.contracts import names
 INTERACTIONS = "interactions.parquet"
 ITEMS = "items.parquet"
 MEDIA = "media.parquet"
+QUERIES = "queries.parquet"  # only where the recipe names a query table
 
 MEDIA_SCHEMA = pa.schema(
     [(names.MEDIA_ID, pa.string()), (names.MEDIA_PATH, pa.string()), (names.MEDIA_BYTES, pa.binary())]

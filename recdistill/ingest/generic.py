@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -140,9 +139,7 @@ def _convert(
     """A block's canonical columns and the numbers of its rows, without the rows that do not convert."""
     given, spelt = Columns(source, block, into), _spelt(log)
     columns = {name: given.ids(spelt[name]) for name in (names.USER_ID, names.ITEM_ID)}
-    columns[names.TIMESTAMP] = given.times(
-        spelt[names.TIMESTAMP], unit=log.timestamp_unit, origin=_utc(log.timestamp_origin)
-    )
+    columns[names.TIMESTAMP] = given.times(spelt[names.TIMESTAMP], unit=log.timestamp_unit, origin=log.utc_origin)
     for name in (names.VALUE, names.DWELL):
         if name in spelt:
             scale = 1e-3 if name == names.DWELL and log.dwell_unit == "ms" else 1.0
@@ -216,7 +213,3 @@ def _no_int16(numbers: pa.Array) -> np.ndarray:
     with np.errstate(invalid="ignore"):
         faults: np.ndarray = (np.abs(values) > np.iinfo(np.int16).max) | (np.floor(values) != values)
     return faults & ~np.isnan(values)
-
-
-def _utc(time: datetime) -> datetime:
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

@@ -21,11 +21,12 @@ from recdistill.contracts.validate import latest_allowed, validate_file
 from recdistill.contracts.violations import Violations
 from recdistill.ingest import mind, movielens
 from recdistill.ingest.config import DataConfig, MediaConfig, TableFile
-from recdistill.ingest.files import INTERACTIONS, ITEMS, MEDIA
+from recdistill.ingest.files import INTERACTIONS, ITEMS, MEDIA, QUERIES
 from recdistill.ingest.generic import read_generic
 from recdistill.ingest.media import Found, find_media, write_media
+from recdistill.ingest.queries import read_queries
 from recdistill.ingest.readers import sources
-from recdistill.ingest.summary import summarise_interactions, summarise_items
+from recdistill.ingest.summary import summarise_interactions, summarise_items, summarise_queries
 from recdistill.ingest.synthetic import write_world
 
 VALIDATION = "validation.json"
@@ -35,7 +36,7 @@ _TABLES = ("interactions", "items", "media")
 
 
 def ingest(config: DataConfig, *, out: Path) -> None:
-    """Write ``out/{interactions,items,media}.parquet`` and ``out/validation.json``.
+    """Write ``out/{interactions,items,media}.parquet``, ``queries`` if there are any, and ``out/validation.json``.
 
     ``validation.json`` says what was read, kept and dropped and why, and gives warnings. A user without any positive
     behaviour is legitimate and counted; a log without any is refused.
@@ -52,13 +53,15 @@ def ingest(config: DataConfig, *, out: Path) -> None:
     check_tables(out, tolerance_hours=config.future_tolerance_hours)
     log, items = summarise_interactions(out / INTERACTIONS), summarise_items(out / ITEMS)
     warnings = _warnings(log, items, report)
-    versions = {name: load_contract(name).version for name in _TABLES}
+    searches = {"queries": summarise_queries(out / QUERIES)} if config.queries is not None else {}
+    versions = {name: load_contract(name).version for name in (*_TABLES, *searches)}
     write_json(
         {
             "adapter": config.adapter,
             "read": report,
             "interactions": log,
             "items": items,
+            **searches,
             "contracts": versions,
             "warnings": warnings,
         },
@@ -82,7 +85,10 @@ def check_tables(data: Path, *, tolerance_hours: float) -> None:
     validate_file(data / ITEMS, "items", into=into, known=known)
     if not len(into):
         known["items.item_id"] = _column(data / ITEMS, names.ITEM_ID)
-    validate_file(data / INTERACTIONS, "interactions", into=into, known=known, latest=latest_allowed(tolerance_hours))
+    latest = latest_allowed(tolerance_hours)
+    validate_file(data / INTERACTIONS, "interactions", into=into, known=known, latest=latest)
+    if (data / QUERIES).exists():
+        validate_file(data / QUERIES, "queries", into=into, known=known, latest=latest)
     into.raise_if_any()
 
 
@@ -121,8 +127,20 @@ def _read(config: DataConfig, out: Path) -> dict[str, Any]:
             found.append(part)
             table = table.append_column({"images": names.IMAGES, "audio": names.AUDIO}[kind], part.references)
             report[kind] = part.counts
+    searches = None
+    if config.queries is not None:
+        searches = read_queries(
+            config,
+            config.queries,
+            into,
+            item_ids=raw.catalogue.ids,
+            user_type=raw.interactions.schema.field(names.USER_ID).type,
+        )
     into.raise_if_any()
     write_media(found, out / MEDIA)
+    if searches is not None:
+        report["queries"] = searches[1]
+        write_table(searches[0], out / QUERIES, metadata={"adapter": config.adapter})
     write_table(table, out / ITEMS, metadata={"adapter": config.adapter})
     write_table(raw.interactions, out / INTERACTIONS, metadata={"adapter": config.adapter})
     return report
@@ -136,9 +154,10 @@ def _warnings(log: dict[str, Any], items: dict[str, Any], report: dict[str, Any]
     for reason, count in report.get("interactions", {}).get("dropped", {}).items():
         if count:
             found.append(f"interactions dropped: {count:,} ({reason})")
-    for reason, count in report.get("items", {}).get("dropped", {}).items():
-        if count:
-            found.append(f"items dropped: {count:,} ({reason})")
+    for table in ("items", "queries"):
+        for reason, count in report.get(table, {}).get("dropped", {}).items():
+            if count:
+                found.append(f"{table} dropped: {count:,} ({reason})")
     if added := report.get("items", {}).get("added from the log"):
         found.append(f"{added:,} items are known from the log only, without content")
     for kind in ("images", "audio"):
@@ -165,6 +184,8 @@ def _inputs(config: DataConfig) -> Iterator[tuple[str, Path]]:
     if config.items is not None:
         tables.append(("items", config.items))
         tables += [(f"labels/{name}", labels) for name, labels in config.items.labels.items() if labels.files]
+    if config.queries is not None:
+        tables.append(("queries", config.queries))
     for kind in ("images", "audio"):
         media: MediaConfig | None = getattr(config, kind)
         if media is not None and media.files:

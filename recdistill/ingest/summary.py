@@ -71,6 +71,23 @@ def summarise_items(path: Path) -> dict[str, Any]:
     return {"items": len(table), "items_with": filled}
 
 
+def summarise_queries(path: Path) -> dict[str, Any]:
+    """Search events, distinct query texts, items and users (if any are named), time span."""
+    table = pq.read_table(path)
+    span = pc.min_max(table[names.TIMESTAMP]).as_py()
+    named = {"queries": names.QUERY_TEXT, "items": names.ITEM_ID, "users": names.USER_ID}
+    return {
+        "events": len(table),
+        **{
+            what: pc.count_distinct(table[column]).as_py()
+            for what, column in named.items()
+            if column in table.column_names
+        },
+        "first": span["min"].isoformat(),
+        "last": span["max"].isoformat(),
+    }
+
+
 def _any(parts: list[pd.Series]) -> pd.Series:
     """Of each user (the index): whether any part says true."""
     return pd.concat(parts).groupby(level=0).any() if parts else pd.Series(dtype=bool)

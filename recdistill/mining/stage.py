@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.utils.extmath import randomized_svd
 
 from recdistill.contracts import names
@@ -23,8 +22,7 @@ from recdistill.mining.candidates import best_per_owner, candidate_blocks, choos
 from recdistill.mining.config import MiningConfig, Perspective
 from recdistill.mining.perspectives import Knowledge, choose
 from recdistill.progress import track
-
-_KMEANS_LIMIT = 50_000  # items; above it mini-batches
+from recdistill.retrieval.clusters import clusters, unit_rows
 
 
 def mine(config: MiningConfig, *, fold: Fold, content: Path, teach: Path, out: Path, seed: int) -> None:
@@ -104,22 +102,12 @@ def mine_pairs(log: Log, known: Knowledge, config: MiningConfig, *, seed: int) -
 
 def content_vectors(table: EmbeddingTable, item_ids: pd.Index, *, width: int, seed: int) -> np.ndarray:
     """[I, ≤ width] float32 unit vectors in which content is compared; zero where an item has none."""
-    unit = _unit(table.vectors)
+    unit = unit_rows(table.vectors)
     if unit.shape[1] > width:
         # Uncentred: inner products are to be kept, not variances.
         components = randomized_svd(unit, width, random_state=seed)[2]
-        unit = _unit(unit @ components.T)
+        unit = unit_rows(unit @ components.T)
     return EmbeddingTable(table.ids, unit.astype(np.float32)).align(item_ids)[0]
-
-
-def clusters(teacher: EmbeddingTable, item_ids: pd.Index, *, count: int, seed: int) -> np.ndarray:
-    """[I] k-means cluster of each item's teacher vector on the unit sphere; -1 without one."""
-    vectors = _unit(teacher.vectors)
-    count = max(1, min(count, len(vectors) // 10))
-    kind = KMeans if len(vectors) <= _KMEANS_LIMIT else MiniBatchKMeans
-    labels = kind(n_clusters=count, random_state=seed, n_init=1).fit_predict(vectors)
-    rows = teacher.ids.get_indexer(item_ids)
-    return np.where(rows >= 0, labels[rows], -1)
 
 
 def _alive(owner: np.ndarray, kept: np.ndarray, owners: int, at_least: int) -> np.ndarray:
@@ -137,7 +125,3 @@ def _table(log: Log, perspective: str, target: np.ndarray, counts: np.ndarray, e
             names.TIMESTAMP: pa.array(log.time[target], pa.timestamp("us", "UTC")),
         }
     )
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)

@@ -17,7 +17,17 @@ from markupsafe import Markup
 from recdistill.contracts.tables import atomic
 from recdistill.errors import UserError
 from recdistill.report.folder import RunFolder
-from recdistill.report.sections import benchmarks, downstream, inputs, learning, mining, overview, separability, space
+from recdistill.report.sections import (
+    benchmarks,
+    downstream,
+    inputs,
+    learning,
+    mining,
+    overview,
+    pairs,
+    separability,
+    space,
+)
 
 REPORT = "report.html"
 _TEMPLATE = Path(__file__).with_name("template")
@@ -31,6 +41,7 @@ _SECTIONS = (
     downstream.lifetime,
     downstream.semantic_ids,
     mining.mining,
+    pairs.pairs,
     learning.learning,
     inputs.data,
     inputs.leakage,
@@ -51,7 +62,9 @@ def build_report(out: Path, *, title: str) -> Path:
     if not out.is_dir():
         raise UserError(f"{out}: no such run folder", remedy="give the folder that `recdistill run … --out DIR` wrote")
     run = RunFolder(out)
-    page = render(title=title, sections=[make(run) for make in _SECTIONS], subtitle=_subtitle(run))
+    page = render(
+        title=title, sections=[made for make in _SECTIONS if (made := make(run)) is not None], subtitle=_subtitle(run)
+    )
     path = out / REPORT
     with atomic(path) as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -18,7 +18,7 @@ from recdistill.resources import data_contracts
 
 TABLES = [
     "interactions", "interest_pairs", "item_embeddings", "item_features", "items", "match_features", "media",
-    "metric_records", "semantic_ids", "split", "teacher_embeddings", "user_embeddings",
+    "metric_records", "pair_dataset", "queries", "semantic_ids", "split", "teacher_embeddings", "user_embeddings",
 ]  # fmt: skip
 
 

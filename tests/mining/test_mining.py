@@ -16,7 +16,8 @@ from recdistill.contracts.tables import EmbeddingTable
 from recdistill.mining.candidates import best_per_owner, candidate_blocks, choose_targets
 from recdistill.mining.config import MiningConfig
 from recdistill.mining.perspectives import Knowledge, carrying_clusters, cluster_share, jaccard
-from recdistill.mining.stage import clusters, content_vectors, mine_pairs
+from recdistill.mining.stage import content_vectors, mine_pairs
+from recdistill.retrieval.clusters import clusters
 
 LIKE, SHARE, FINISH = 1, 2, 4
 

@@ -17,6 +17,7 @@ from scipy import sparse
 from recdistill.contracts import names
 from recdistill.contracts.tables import read_table
 from recdistill.errors import UserError
+from recdistill.retrieval.overlap import multi_hot
 
 
 @dataclass(frozen=True)
@@ -69,19 +70,7 @@ def jaccard(matrix: sparse.csr_matrix, first: np.ndarray, second: np.ndarray) ->
 
 def _family(table: pa.Table, prefix: str) -> dict[str, sparse.csr_matrix]:
     columns = [column for column in table.column_names if column.startswith(prefix)]
-    return {column.removeprefix(prefix): _multi_hot(table[column]) for column in columns}
-
-
-def _multi_hot(column: pa.ChunkedArray) -> sparse.csr_matrix:
-    lists = column.combine_chunks()
-    values = pc.dictionary_encode(lists.flatten())
-    codes, rows = values.indices.to_numpy(zero_copy_only=False), pc.list_parent_indices(lists).to_numpy()
-    held = ~pd.isna(codes)
-    shape = (len(lists), len(values.dictionary))
-    ones = np.ones(int(held.sum()), dtype=np.float32)
-    matrix = sparse.csr_matrix((ones, (rows[held], codes[held].astype(np.int64))), shape)
-    matrix.data[:] = 1.0  # an item that names a tag twice has it once
-    return matrix
+    return {column.removeprefix(prefix): multi_hot(table[column])[0] for column in columns}
 
 
 def _first(column: pa.ChunkedArray) -> np.ndarray:

@@ -13,8 +13,8 @@ from sklearn.utils.extmath import randomized_svd
 
 from recdistill.contracts.log import Log
 from recdistill.evaluation.config import JudgeConfig
-from recdistill.retrieval.cases import positions
-from recdistill.retrieval.hashing import hash_ids, mix
+from recdistill.retrieval.hashing import hash_ids
+from recdistill.retrieval.incidence import incidence
 
 # The judge's draws differ from those of whatever was trained with the run's seed.
 JUDGE_SEED = 7_919
@@ -88,10 +88,11 @@ def sppmi_vectors(together: sparse.csr_matrix, *, dim: int, shift: float, seed: 
 def _positives(config: JudgeConfig, log: Log, *, min_positive: int, seed: int) -> sparse.csr_matrix:
     """[U, I] float64, 1 for a user's positives, at most ``max_per_user`` of them, drawn by (seed, user, item)."""
     rows = log.positive(min_positive)
-    pairs = np.unique(log.user[rows].astype(np.int64) * len(log.item_ids) + log.item[rows])
-    user, item = pairs // len(log.item_ids), pairs % len(log.item_ids)
-    draw = mix(seed + JUDGE_SEED, hash_ids(log.user_ids)[user], hash_ids(log.item_ids)[item])
-    order = np.lexsort((draw, user))
-    kept = order[positions(user[order]) < config.max_per_user]
-    user, item = user[kept], item[kept]
-    return sparse.csr_matrix((np.ones(len(user)), (user, item)), (len(log.user_ids), len(log.item_ids)))
+    return incidence(
+        log.user[rows],
+        log.item[rows],
+        group_hashes=hash_ids(log.user_ids),
+        item_hashes=hash_ids(log.item_ids),
+        most=config.max_per_user,
+        seed=seed + JUDGE_SEED,
+    )

@@ -13,6 +13,7 @@ from scipy import sparse
 from recdistill.evaluation.benchmarks.judge import Judge
 from recdistill.retrieval.cases import positions
 from recdistill.retrieval.hashing import hash_ids, mix
+from recdistill.retrieval.overlap import Overlap
 from recdistill.retrieval.ranks import topk
 
 Pairs = tuple[np.ndarray, np.ndarray]  # [P] query rows and [P] target rows of the catalogue
@@ -67,11 +68,8 @@ def content_pairs(
     Args:
         described: [I, T] 1 where an item has a label.
     """
-    share = np.asarray(described.mean(axis=0)).ravel()
-    weight = np.log(1 / np.maximum(share, 1e-12))  # a label that all items have says nothing
-    weighted = described @ sparse.diags_array(weight)
-    total = np.asarray(weighted.sum(axis=1)).ravel()
-    labelled = np.flatnonzero(total > 0)
+    overlap = Overlap(described)
+    labelled = np.flatnonzero(overlap.total > 0)
     hashes = hash_ids(item_ids)
     asked = labelled[_draw(item_ids[labelled], max_queries, seed)]
     neighbours = min(neighbours, len(item_ids) - 1)
@@ -79,8 +77,7 @@ def content_pairs(
     for query in np.array_split(asked, max(1, len(asked) * len(item_ids) // _BLOCK_NUMBERS)):
         if not len(query):
             continue
-        common = (weighted[query] @ described.T).toarray()
-        similar = common / np.maximum(total[query][:, None] + total - common, 1e-12)
+        similar = overlap.similarity(query).toarray()
         similar[np.arange(len(query)), query] = 0
         tie = mix(seed, hashes[query][:, None], hashes[None, :]) / 2.0**64
         near = np.argpartition(-(similar + 1e-9 * tie), neighbours - 1, axis=1)[:, :neighbours]

@@ -1,0 +1,29 @@
+"""Clusters of a table's vectors.
+
+Shapes: n rows of the table, I items of a catalogue.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from sklearn.cluster import KMeans, MiniBatchKMeans
+
+from recdistill.contracts.tables import EmbeddingTable
+
+_KMEANS_LIMIT = 50_000  # items; above it mini-batches
+
+
+def unit_rows(vectors: np.ndarray) -> np.ndarray:
+    """Vectors of length one; zero stays zero."""
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12))
+
+
+def clusters(table: EmbeddingTable, item_ids: pd.Index, *, count: int, seed: int) -> np.ndarray:
+    """[I] k-means cluster of each item's vector on the unit sphere, at most one per ten rows; -1 without a vector."""
+    vectors = unit_rows(table.vectors)
+    count = max(1, min(count, len(vectors) // 10))
+    kind = KMeans if len(vectors) <= _KMEANS_LIMIT else MiniBatchKMeans
+    labels = kind(n_clusters=count, random_state=seed, n_init=1).fit_predict(vectors)
+    rows = table.ids.get_indexer(item_ids)
+    return np.where(rows >= 0, labels[rows], -1)
