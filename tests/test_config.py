@@ -70,6 +70,18 @@ def test_a_teacher_that_no_section_makes_is_named_with_the_known_ones(tmp_path, 
     load_recipe(write(tmp_path, SYNTHETIC + external), [f"{key}={value.replace('prodction', 'production')}"])
 
 
+def test_pair_datasets_name_their_teachers(tmp_path):
+    message = faults(tmp_path, "pairs={teacher_space: {teacher: production}, id_cluster: {teacher: none}}")
+    assert "2 faults" in message
+    assert "pairs.teacher_space.teacher: no teacher 'production'" in message and "pairs.id_cluster.teacher" in message
+    recipe = load_recipe(write(tmp_path, SYNTHETIC), ["pairs={session: null, co_consumption: {neighbours: 3}}"])
+    assert "session" not in recipe.pairs.datasets() and recipe.pairs.co_consumption.neighbours == 3
+    assert load_recipe(write(tmp_path, SYNTHETIC)).pairs is None
+    assert "pairs.same_tag.neighbour: unknown key; did you mean 'neighbours'?" in faults(
+        tmp_path, "pairs={same_tag: {neighbour: 3}}"
+    )
+
+
 def test_a_recipe_of_no_teacher_at_all_is_told_so(tmp_path):
     assert "there is no teacher" in faults(tmp_path, "teachers.id=null", "teachers.sequence=null")
 

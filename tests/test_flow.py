@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from recdistill.cli import app
-from recdistill.contracts.tables import EmbeddingTable
+from recdistill.contracts.tables import EmbeddingTable, read_table
 from recdistill.contracts.validate import validate
 
 RECIPE = Path(__file__).parents[1] / "experiments" / "recipes" / "smoke.yaml"
@@ -141,3 +141,21 @@ def test_a_stage_runs_with_what_it_needs_and_no_more(tmp_path):
     assert result.exit_code == 0, result.output
     made = {path.parent.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("_stage.json")}
     assert made == {"data", "split", "seed-0/time/teach"}
+
+
+def test_pair_datasets_are_made_where_the_recipe_asks(tmp_path):
+    """On the planted world every dataset but those of searches and authors has pairs; the user is told of the rest."""
+    result = CliRunner().invoke(
+        app, ["pair", str(RECIPE), "pairs={}", "--out", str(tmp_path)], env={"MLFLOW_TRACKING_URI": None}
+    )
+    assert result.exit_code == 0, result.output
+    made = {path.parent.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("_stage.json")}
+    assert made == {"data", "split", "seed-0/time/teach", "seed-0/time/pair"}
+    items = {"items.item_id": read_table(tmp_path / "data" / "items.parquet")["item_id"].combine_chunks()}
+    summary = json.loads((tmp_path / "seed-0" / "time" / "pair" / "pairs.json").read_text())
+    for fit, datasets in summary.items():
+        for name, of in datasets.items():
+            path = tmp_path / "seed-0" / "time" / "pair" / fit / f"{name}.parquet"
+            validate(path, "pair_dataset", known=items)
+            assert (of["rows"] == 0) == (name in ("co_search", "query_item", "same_author")), (fit, name, of)
+            assert (f"{path} has no pairs: {of['why_empty']}" in result.stderr) == (of["rows"] == 0)

@@ -175,6 +175,39 @@ def test_figures_go_as_soon_as_they_are_out_of_date(world: World) -> None:
     assert not (out / "metrics.json").exists() and not (out / "report.html").exists()
 
 
+def test_a_stage_that_the_recipe_leaves_out_is_a_users_mistake(world: World) -> None:
+    code, said = world.command("pair", world.home / "out")
+    assert code == 2 and "leaves the stage 'pair' out" in said and "'pairs={}'" in said
+    assert not (world.home / "out").exists()
+
+
+def test_pairs_are_a_stage_of_their_own_that_changes_no_other(world: World) -> None:
+    without, asked = world.fingerprints(), world.fingerprints("pairs={}")
+    assert "seed-0/time/pair" not in without
+    changed = {folder for folder in asked if asked[folder] != without.get(folder)}
+    assert changed == {"seed-0/time/pair", "report"}
+    other = world.fingerprints("pairs={same_tag: null}")
+    assert {folder for folder in asked if asked[folder] != other[folder]} == {"seed-0/time/pair", "report"}
+
+
+def test_pairs_without_teachers_do_not_wait_for_them(world: World) -> None:
+    pairs = "pairs={teacher_space: null, id_cluster: null}"
+    one, other = (world.fingerprints(pairs, f"teachers.id.dim={dim}") for dim in (16, 32))
+    assert one["seed-0/time/teach"] != other["seed-0/time/teach"]
+    assert one["seed-0/time/pair"] == other["seed-0/time/pair"]
+
+
+def test_queries_belong_to_the_data(world: World) -> None:
+    (world.home / "data" / "q.csv").write_text("q,item,ts\nshoes,i1,1600000000\n")
+    section = "data.queries={path: q.csv, columns: {query: q, item: item, timestamp: ts}}"
+    before, after = world.fingerprints(), world.fingerprints(section)
+    assert before["data"] != after["data"]
+    assert world.command("validate", world.home / "out", section)[0] == 0
+    assert (world.home / "out" / "data" / "queries.parquet").exists()
+    (world.home / "data" / "q.csv").write_text("q,item,ts\nshoes,i2,1600000000\n")
+    assert world.fingerprints(section)["data"] != after["data"]
+
+
 def test_moved_data_run_nothing_again(world: World) -> None:
     before = world.fingerprints()
     (world.home / "data").rename(world.home / "elsewhere")

@@ -17,10 +17,9 @@ from recdistill.contracts.schema import load_contract
 from recdistill.contracts.validate import latest_allowed
 from recdistill.contracts.violations import Violations
 from recdistill.ingest.columns import Columns
-from recdistill.ingest.config import DataConfig, IdType, QueriesConfig
-from recdistill.ingest.convert import plain
+from recdistill.ingest.config import DataConfig, QueriesConfig
+from recdistill.ingest.convert import plain, unify_ids
 from recdistill.ingest.events import column_codes
-from recdistill.ingest.items import same_type
 from recdistill.ingest.readers import Block, Source, blocks, sources
 
 _EXACT = 2.0**53  # above it, float64 no longer tells whole numbers apart
@@ -71,7 +70,7 @@ def read_queries(
             remedy="check that both columns hold the same ids",
         )
         return None
-    _retype(chunks, config, queries, file, into, item_type=item_ids.type, user_type=user_type)
+    _retype(chunks, queries, file, into, item_type=item_ids.type, user_type=user_type)
     if len(into):
         return None
     table = pa.concat_tables(chunks)
@@ -129,7 +128,6 @@ def _convert(
 
 def _retype(
     chunks: list[pa.Table],
-    config: DataConfig,
     queries: QueriesConfig,
     file: str,
     into: Violations,
@@ -138,17 +136,23 @@ def _retype(
     user_type: pa.DataType,
 ) -> None:
     """Give the ids of all chunks the types of the catalogue's and the log's."""
-    for name, column, kind in (
-        (names.ITEM_ID, queries.columns.item, item_type),
-        (names.USER_ID, queries.columns.user, user_type),
-    ):
-        if column is None:
-            continue
-        asked: IdType = "int64" if pa.types.is_integer(kind) else "string"
-        parts = [plain(chunk[name]) for chunk in chunks]
-        if name == names.ITEM_ID:  # all of them are known, and so have the catalogue's type
-            parts = [part.cast(pa.string()).cast(kind) for part in parts]
-        else:
-            parts = same_type(parts, asked, file, column, into)
-        for at, part in enumerate(parts):
-            chunks[at] = chunks[at].set_column(chunks[at].schema.get_field_index(name), name, part)
+    items = [plain(chunk[names.ITEM_ID]).cast(pa.string()).cast(item_type) for chunk in chunks]  # all are known
+    _replace(chunks, names.ITEM_ID, items)
+    if queries.columns.user is None:
+        return
+    number = pa.types.is_integer(user_type)
+    users, holds = unify_ids([plain(chunk[names.USER_ID]) for chunk in chunks], kind="int64" if number else "string")
+    if not holds:
+        into.add(
+            file=file,
+            column=queries.columns.user,
+            rule="user ids that are not integers, though the log's are",
+            remedy="set data.user_ids to string",
+        )
+        return
+    _replace(chunks, names.USER_ID, users)
+
+
+def _replace(chunks: list[pa.Table], name: str, columns: list[pa.Array]) -> None:
+    for at, column in enumerate(columns):
+        chunks[at] = chunks[at].set_column(chunks[at].schema.get_field_index(name), name, column)

@@ -24,9 +24,12 @@ class NeighboursConfig(DatasetConfig):
 class TogetherConfig(NeighboursConfig):
     """Items that meet in the same groups more often than chance would have it (see ``pairs.associations``)."""
 
-    min_together: int = Field(3, ge=1, description="groups that a pair has in common at least")
+    min_together: int = Field(2, ge=1, description="groups that a pair has in common at least")
     shrinkage: float = Field(
-        5.0, ge=0, description="a pair with n groups in common counts n / (n + this) of its likeness: few prove little"
+        1.0,
+        ge=0,
+        description="a pair with n groups in common counts n / (n + this) of its likeness: few prove little, but much "
+        "of this brings popularity back",
     )
     max_per_group: int = Field(300, ge=2, description="items of a group that count, drawn at random above it")
 
@@ -40,7 +43,6 @@ class CoConsumptionConfig(TogetherConfig):
 class SessionConfig(TogetherConfig):
     """Items that a user was positive about in one session: events that follow each other closely."""
 
-    min_together: int = Field(2, ge=1, description="sessions that a pair has in common at least")
     min_positive: int = Field(1, ge=0, description="behaviours that an event needs; 0: being met is enough")
     gap_seconds: float = Field(1800, gt=0, description="a longer pause begins a new session")
 
@@ -49,7 +51,6 @@ class CoSearchConfig(TogetherConfig):
     """Items that were taken from the results of the same query."""
 
     min_together: int = Field(1, ge=1, description="queries that a pair has in common at least")
-    shrinkage: float = Field(1.0, ge=0, description="as in co_consumption")
 
 
 class SharedValuesConfig(NeighboursConfig):
@@ -79,7 +80,7 @@ class TextNgramConfig(SharedValuesConfig):
     """Items whose texts share rare runs of words."""
 
     fields: tuple[str, ...] | None = Field(None, min_length=1, description="text fields that count; null: all")
-    words: int = Field(3, ge=1, description="length of a run")
+    words: int = Field(2, ge=1, description="length of a run")
     max_share: float = Field(0.01, gt=0, le=1, description="a run in a larger share of the items says too little")
 
 

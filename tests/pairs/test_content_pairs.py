@@ -84,7 +84,7 @@ def test_texts_that_share_a_rare_run_belong_together(tmp_path):
         "", "way home is where the heart is",
     ]  # fmt: skip
     of = catalogue(tmp_path, IDS, texts={"plot": plots})
-    found = text_ngram(TextNgramConfig(max_share=0.4), of, seed=0)
+    found = text_ngram(TextNgramConfig(words=3, max_share=0.4), of, seed=0)
     assert set(listed(found)) == {("a", "b"), ("b", "a"), ("d", "f"), ("f", "d")}
     # a: golden-compass-shows, compass-shows-the, shows-the-way; b: lost-without-golden, without-golden-compass,
     # golden-compass-shows, compass-shows-nothing ("a" is no word): one of six is shared, and weighs log 3, not log 6.

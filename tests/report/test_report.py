@@ -13,11 +13,22 @@ import fake_run
 import numpy as np
 import pytest
 
+from recdistill.contracts.tables import write_json
 from recdistill.errors import UserError
 from recdistill.report import build_report
-from recdistill.report.blocks import Section, Text
+from recdistill.report.blocks import Section, Table, Text
 from recdistill.report.folder import RunFolder
-from recdistill.report.sections import benchmarks, downstream, inputs, learning, mining, overview, separability, space
+from recdistill.report.sections import (
+    benchmarks,
+    downstream,
+    inputs,
+    learning,
+    mining,
+    overview,
+    pairs,
+    separability,
+    space,
+)
 from recdistill.report.sections.space import project
 
 _CHROMIUM = next(
@@ -225,6 +236,24 @@ def test_the_report_says_which_fold_the_exported_student_is_of(small: Path, tmp_
     fake_run.write_recipe(copy, split={"protocol": "folds", "folds": 3})
     said = [block.text for block in downstream.semantic_ids(RunFolder(copy)).blocks if isinstance(block, Text)]
     assert any("fold-0, one of 3 folds" in text for text in said)
+
+
+def test_pair_datasets_are_shown_where_the_recipe_makes_them(small: Path, tmp_path: Path) -> None:
+    assert pairs.pairs(RunFolder(small)) is None
+    copy = shutil.copytree(small, tmp_path / "run")
+    fake_run.write_recipe(copy, pairs={})
+    section = pairs.pairs(RunFolder(copy))
+    assert section is not None and "Left out" in section.blocks[0].text
+    made = {"rows": 1234, "queries": 20, "targets": 30, "graded": True, "why_empty": None}
+    none = dict.fromkeys(("rows", "queries", "targets"), 0) | {"graded": False, "why_empty": "no <b>field</b>"}
+    write_json({"final": {"same_tag": made, "session": none}}, copy / "seed-0" / "time" / "pair" / "pairs.json")
+    section = pairs.pairs(RunFolder(copy))
+    assert section is not None
+    (table,) = [block for block in section.blocks if isinstance(block, Table)]
+    assert [row.head for row in table.rows] == ["same tag", "session"]
+    assert [cell.text for cell in table.rows[0].cells] == ["1\u202f234", "20", "30", "yes", ""]
+    page = _Page(build_report(copy, title="demo").read_text(encoding="utf-8"))
+    assert "no <b>field</b>" in page.words and {"href": "#pairs"} in page.all("a")
 
 
 @pytest.mark.parametrize("shape", [(1, 4), (2, 4), (9, 3), (40, 1), (40, 8)])
