@@ -82,6 +82,7 @@ class TextNgramConfig(SharedValuesConfig):
     fields: tuple[str, ...] | None = Field(None, min_length=1, description="text fields that count; null: all")
     words: int = Field(2, ge=1, description="length of a run")
     max_share: float = Field(0.01, gt=0, le=1, description="a run in a larger share of the items says too little")
+    max_items: int = Field(100, ge=2, description="nor does one in more items than this")
 
 
 class TeacherTableConfig(DatasetConfig):
