@@ -22,14 +22,18 @@ class Units:
     Attributes:
         vectors: [u, T, W] float32.
         owner: [u] row of the item that each unit belongs to, ascending; an item's units are in order.
+        place: [u] the fields that texts are, where each field is a unit of its own.
     """
 
     vectors: np.ndarray
     owner: np.ndarray
+    place: np.ndarray | None = None
 
     @property
     def slot(self) -> np.ndarray:
         """[u] place of each unit among its item's."""
+        if self.place is not None:
+            return self.place
         return np.arange(len(self.owner)) - np.searchsorted(self.owner, self.owner)
 
 
@@ -73,10 +77,10 @@ def _place(featurizer: Featurizer, modality: str, block: Block, units: Units, wi
     device = next(featurizer.buffers()).device
     vectors, owner = torch.from_numpy(units.vectors).to(device), torch.from_numpy(units.owner).to(device)
     if modality == "text":
-        done = featurizer.text(vectors, block.take(units.owner))
-        places = 1
+        done = featurizer.text(vectors, block.take(units.owner), units.place)
+        places = featurizer.tokens["text"]
     else:
-        done = featurizer.media(modality, vectors)
+        done = featurizer.of_tower(modality, vectors)
         places = (frames or int(units.slot.max()) + 1) if modality == "image" else 1
     values = torch.zeros(len(block), places, done.shape[1], width, device=device)
     values[owner, torch.from_numpy(units.slot).to(device)] = done

@@ -9,15 +9,19 @@ import torch
 from recdistill.errors import UserError
 from recdistill.students.config import MODALITIES, StudentConfig
 from recdistill.students.configuration import RecDistillStudentConfig
+from recdistill.students.encoders.towers import Towers
 from recdistill.students.featurizer.featurizer import Featurizer
+from recdistill.students.fusers import embedding_width, load_decoder
 from recdistill.students.modeling import RecDistillStudent
+from recdistill.students.prompts import prompt_features
 
 
 def build_student(config: StudentConfig, *, content: Path, seed: int) -> RecDistillStudent:
     """A student with weights drawn from ``seed`` and the featurizer of the ``encode`` stage's folder ``content``.
 
     Raises:
-        UserError: the stage has not run, or a modality asked for was not encoded.
+        UserError: the stage has not run, a modality asked for was not encoded, instructions are asked for and the
+            catalogue has no text, or the fuser is not to be had or not one.
     """
     featurizer = Featurizer.load(content / "featurizer")
     absent = [m for m in config.modalities or () if m not in featurizer.widths]
@@ -29,21 +33,46 @@ def build_student(config: StudentConfig, *, content: Path, seed: int) -> RecDist
     read: list[str] = [
         m for m in MODALITIES if m in featurizer.widths and (config.modalities is None or m in config.modalities)
     ]
+    if config.instructions and "text" not in featurizer.widths:
+        raise UserError(
+            "student.instructions are read by the text tower, but the catalogue has no encoded text",
+            remedy="leave the instructions out, or encode the items' text",
+        )
+    decoder = load_decoder(config.fuser, causal=config.attention == "causal") if config.fuser else None
+    if decoder is not None and "image" in read and (width := embedding_width(decoder)) % config.heads:
+        raise UserError(
+            f"student.heads ({config.heads}) does not divide the fuser's width ({width})",
+            remedy="set student.heads to a divisor: the perceiver attends with as many heads",
+        )
     full = RecDistillStudentConfig(
         kind=config.kind,
         dim=config.dim,
         prefixes=[width for width in config.prefixes if width < config.dim],
         modalities=read,
         modality_dropout=config.modality_dropout,
+        field_dropout=config.field_dropout,
         feature_dropout=config.dropout,
         fusion_width=config.width,
         fusion_depth=config.depth,
         fusion_heads=config.heads,
         fusion_queries=config.queries,
+        attention=config.attention,
+        fuser={
+            "architecture": decoder.config.to_dict(),
+            "training": config.fuser_training,
+            "rank": config.lora_rank,
+            "alpha": config.lora_alpha,
+        }
+        if decoder is not None
+        else None,
+        instructions=config.instructions,
         featurizer=featurizer.spec,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        student = RecDistillStudent(full)
+        student = RecDistillStudent(full, decoder=decoder)
     student.featurizer.load_state_dict(featurizer.state_dict())
+    if config.instructions:
+        towers = Towers(featurizer.encoders, expected=featurizer.spec["identities"])
+        student.prompts = prompt_features(featurizer, towers, list(config.instructions.values()))
     return student

@@ -21,7 +21,7 @@ from recdistill.students.content import Catalogue
 from recdistill.students.encoders.media import BadMediaError, MediaLimits, content_key
 from recdistill.students.encoders.text import HuggingFaceText
 from recdistill.students.encoders.tower import MediaTower, encode_media
-from recdistill.students.text import compose
+from recdistill.students.text import text_units
 
 _BLOCK = 8192  # items whose fields are Python objects at one time
 _AT_ONCE = 256  # units given to a tower
@@ -62,23 +62,33 @@ def blocks(count: int, size: int = _BLOCK) -> Iterator[np.ndarray]:
         yield np.arange(start, min(start + size, count))
 
 
-def fill_texts(catalogue: Catalogue, tower: HuggingFaceText, cache: FeatureCache) -> tuple[list[bytes | None], Effort]:
-    """Encode the items' composed texts.
+def fill_texts(
+    catalogue: Catalogue, tower: HuggingFaceText, cache: FeatureCache, *, places: Sequence[str]
+) -> tuple[list[list[bytes]], list[list[int]] | None, Effort]:
+    """Encode the items' texts.
+
+    Args:
+        places: as of :func:`recdistill.students.text.text_units`.
 
     Returns:
-        each item's key in the cache, None for an item without text; and what it took.
+        each item's keys in the cache, none for an item without text; each key's place, if there are any; what it took.
     """
-    keys: list[bytes | None] = []
+    keys: list[list[bytes]] = [[] for _ in range(len(catalogue))]
+    place_of: list[list[int]] | None = [[] for _ in range(len(catalogue))] if places else None
     effort, saver = Effort(), _Saver(cache)
     with track("encode · text", len(catalogue)) as advance:
         for rows in blocks(len(catalogue)):
-            texts = [compose(fields) for fields in catalogue.block(rows).texts]
-            mine = [text_key(text) if text else None for text in texts]
-            keys += mine
-            written = [(key, text) for key, text in zip(mine, texts, strict=True) if key is not None]
+            texts, owner, place = text_units(catalogue.block(rows).texts, places)
+            written = [(text_key(text), text) for text in texts]
+            for (key, _), row, at in zip(written, rows[owner].tolist(), place.tolist(), strict=True):
+                keys[row].append(key)
+                if place_of is not None:
+                    place_of[row].append(at)
             absent = cache.missing([key for key, _ in written])
             effort.units += len(written)
-            advance(len(rows) - len(absent))
+            waiting = owner[absent]
+            complete = np.diff(waiting, append=-1) != 0  # the last text of an item that still waits
+            advance(len(rows) - int(complete.sum()))
             for start in range(0, len(absent), _AT_ONCE):
                 todo = [written[at] for at in absent[start : start + _AT_ONCE]]
                 started = time.perf_counter()
@@ -86,9 +96,9 @@ def fill_texts(catalogue: Catalogue, tower: HuggingFaceText, cache: FeatureCache
                 effort.seconds += time.perf_counter() - started
                 effort.encoded += len(todo)
                 saver.add([key for key, _ in todo], vectors)
-                advance(len(todo))
+                advance(int(complete[start : start + _AT_ONCE].sum()))
             saver.save()
-    return keys, effort
+    return keys, place_of, effort
 
 
 @dataclass

@@ -21,6 +21,10 @@ class TextEncoderConfig(Settings):
     name: str = Field(
         "packaged:minilm", description="packaged:minilm, or a Hugging Face name or folder of a text model"
     )
+    tokens: Literal["pooled", "fields"] = Field(
+        "pooled",
+        description="one vector of all fields, or one a field: a field can then be missing or be dropped alone",
+    )
     max_tokens: int = Field(256, ge=8, description="longer texts are cut; the model's own limit applies too")
     lexical: int = Field(
         128, ge=0, le=1024, description="width of the TF-IDF-SVD of the words, beside the tower's; 0 leaves it out"
@@ -60,8 +64,11 @@ class AudioEncoderConfig(Settings):
 
 
 class StructuredConfig(Settings):
-    """Tags and numbers as one token: fields of few values as they are, others hashed and reduced, numbers in bins."""
+    """Tags and numbers: fields of few values as they are, others hashed and reduced, numbers in bins."""
 
+    tokens: Literal["pooled", "fields"] = Field(
+        "pooled", description="one vector of all fields, or one a tag field and one of the numbers"
+    )
     width: int = Field(128, ge=1, le=1024, description="width of the TF-IDF-SVD of hashed (field, value)")
     direct_values: int = Field(
         64, ge=0, description="a tag field with at most so many values is a multi-hot of its own"
@@ -111,13 +118,35 @@ class StudentConfig(Settings):
     modality_dropout: float = Field(
         0.2, ge=0, lt=1, description="chance that a present modality is hidden in training; one always stays"
     )
+    field_dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="chance that a text or structured field is dropped in training, where fields are tokens; one stays",
+    )
     dropout: float = Field(
         0.1, ge=0, lt=1, description="of the features, and within the fusion; makes two views of one modality differ"
     )
-    width: int = Field(128, ge=8, description="fusion: width of its tokens")
-    depth: int = Field(2, ge=1, description="fusion: Transformer blocks")
-    heads: int = Field(4, ge=1, description="fusion: attention heads")
+    instructions: dict[str, str] = Field(
+        default_factory=dict,
+        description="name → prompt that tells the student the task or the side; encode(..., instruction=name) uses it",
+    )
+    width: int = Field(128, ge=8, description="fusion: width of its tokens; a fuser by name has its own")
+    depth: int = Field(2, ge=1, description="fusion: Transformer blocks; a fuser by name has its own")
+    heads: int = Field(4, ge=1, description="fusion: attention heads; of a fuser by name the perceiver's only")
     queries: int = Field(16, ge=1, description="fusion: the perceiver's learned queries")
+    attention: Literal["bidirectional", "causal"] = Field(
+        "bidirectional", description="fusion: whether a token sees those behind it"
+    )
+    fuser: str | None = Field(
+        None,
+        description="fusion: Hugging Face name or folder of a decoder (Qwen3 …) in place of the small Transformer",
+    )
+    fuser_training: Literal["full", "lora", "frozen"] = Field(
+        "full", description="what of a fuser by name is trained: all, low-rank adapters of its projections, nothing"
+    )
+    lora_rank: int = Field(8, ge=1, description="of the adapters")
+    lora_alpha: float = Field(16.0, gt=0, description="adapters weigh this over their rank")
 
     @model_validator(mode="after")
     def _consistent(self) -> StudentConfig:
@@ -127,4 +156,8 @@ class StudentConfig(Settings):
             raise ValueError("prefixes must be positive")
         if self.modalities is not None and len(set(self.modalities)) != len(self.modalities):
             raise ValueError("modalities repeat")
+        if self.fuser is None and self.fuser_training != "full":
+            raise ValueError(f"fuser_training '{self.fuser_training}' is for a fuser by name; none is given")
+        if self.fuser is not None and self.kind != "fusion":
+            raise ValueError("a fuser needs kind 'fusion'")
         return self

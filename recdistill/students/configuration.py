@@ -13,9 +13,11 @@ class RecDistillStudentConfig(PreTrainedConfig):
     """All that is needed to build the student, its featurizer's shapes and its towers' names included.
 
     Attributes:
-        kind, dim, prefixes, modality_dropout, feature_dropout, fusion_*: as in
-            :class:`recdistill.students.StudentConfig`.
+        kind, dim, prefixes, modality_dropout, field_dropout, feature_dropout, instructions, attention,
+            fusion_*: as in :class:`recdistill.students.StudentConfig`.
         modalities: those the student reads, in its order.
+        fuser: of the Hugging Face decoder that fuses its ``architecture`` (a configuration), ``training``, and ``rank``
+            and ``alpha`` of its adapters; None without one.
         featurizer: the ``spec`` of :class:`recdistill.students.featurizer.featurizer.Featurizer`.
     """
 
@@ -26,9 +28,13 @@ class RecDistillStudentConfig(PreTrainedConfig):
     prefixes: list[int] | None = None
     modalities: list[str] | None = None
     modality_dropout: float = 0.0
+    field_dropout: float = 0.0
     feature_dropout: float = 0.0
     fusion_width: int = 128
     fusion_depth: int = 2
     fusion_heads: int = 4
     fusion_queries: int = 16
+    attention: str = "bidirectional"
+    fuser: dict[str, Any] | None = None
+    instructions: dict[str, str] | None = None
     featurizer: dict[str, Any] | None = None

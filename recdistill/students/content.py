@@ -119,8 +119,11 @@ class NewItems:
     audio: list[list[AudioSource]]
 
     @classmethod
-    def parse(cls, items: Sequence[Mapping[str, Any]], fields: Fields) -> NewItems:
+    def parse(cls, items: Sequence[Mapping[str, Any]], fields: Fields, *, text_places: Sequence[str] = ()) -> NewItems:
         """Check and sort out what a user gave.
+
+        Args:
+            text_places: the text fields that there may be; none: any.
 
         Raises:
             UserError: an item is not a dict, has an unknown key or field, a value of the wrong type, or nothing at all.
@@ -134,6 +137,12 @@ class NewItems:
             if unknown:
                 raise UserError(f"{where}: unknown key '{unknown[0]}' (known: {', '.join(_KEYS)})", remedy=_EXAMPLE)
             texts.append(_texts(item.get("text"), fields, where))
+            strange = [field for field in texts[-1] if text_places and field not in text_places]
+            if strange:
+                raise UserError(
+                    f"{where}: the student knows no text field '{strange[0]}' (known: {', '.join(text_places)})",
+                    remedy="leave it out, or put it into another field",
+                )
             of_tags, of_numbers = _structured(item.get("structured"), fields, where)
             tags.append(of_tags)
             numbers.append(of_numbers)

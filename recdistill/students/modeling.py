@@ -17,16 +17,18 @@ from transformers import PreTrainedModel
 
 from recdistill.errors import UserError
 from recdistill.students.assemble import Units, assemble, mean_clips
+from recdistill.students.body import build_body, read_batch
+from recdistill.students.config import MODALITIES
 from recdistill.students.configuration import RecDistillStudentConfig
 from recdistill.students.content import NewItems
 from recdistill.students.encoders.media import Source, spread
 from recdistill.students.encoders.tower import MediaTower, encode_media
 from recdistill.students.encoders.towers import Towers
 from recdistill.students.featurizer.featurizer import Featurizer
-from recdistill.students.fusion import FusionStudent
-from recdistill.students.linear import LinearStudent
+from recdistill.students.hiding import hide_modalities
+from recdistill.students.prompts import Prompt, with_prompt
 from recdistill.students.store import FeatureStore
-from recdistill.students.text import compose
+from recdistill.students.text import compose, text_units
 
 
 class RecDistillStudent(PreTrainedModel):
@@ -38,27 +40,24 @@ class RecDistillStudent(PreTrainedModel):
     config_class = RecDistillStudentConfig
     main_input_name = "features"
     base_model_prefix = ""
+    supports_gradient_checkpointing = True  # of the fusing kind
+    prompts: Tensor | None
 
-    def __init__(self, config: RecDistillStudentConfig) -> None:
+    def __init__(self, config: RecDistillStudentConfig, *, decoder: PreTrainedModel | None = None) -> None:
+        """``decoder``: the fuser with its pretrained weights; None: as configured, with weights to be loaded."""
         super().__init__(config)
         if config.featurizer is None or not config.modalities:
             raise ValueError("a student is built with build_student, or loaded with from_pretrained")
         self.featurizer = Featurizer(config.featurizer)
         self.modalities = tuple(config.modalities)
-        widths = {m: self.featurizer.widths[m] for m in self.modalities}
-        self.body: nn.Module
-        if config.kind == "fusion":
-            self.body = FusionStudent(
-                widths=widths,
-                dim=config.dim,
-                width=config.fusion_width,
-                depth=config.fusion_depth,
-                heads=config.fusion_heads,
-                queries=config.fusion_queries,
-                dropout=config.feature_dropout,
-            )
-        else:
-            self.body = LinearStudent(widths=widths, dim=config.dim, dropout=config.feature_dropout)
+        prompts = None
+        if config.instructions:  # their features are kept, so that a loaded student needs no tower for them
+            prompts = torch.zeros(len(config.instructions), 1, self.featurizer.widths["text"])
+        self.register_buffer("prompts", prompts)
+        self.body = build_body(config, self.featurizer, decoder)
+        if decoder is not None:
+            for module in decoder.modules():
+                cast(Any, module)._is_hf_initialized = True  # or post_init would draw its weights anew
         self._towers: Towers | None = None
         self.post_init()
 
@@ -70,40 +69,87 @@ class RecDistillStudent(PreTrainedModel):
     def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         """Vectors of items given as features; what :meth:`FeatureStore.batch` returns.
 
-        In training, present modalities are hidden at random, never all of an item's.
+        In training, present modalities are hidden at random, never all of an item's, and fields of those left.
 
         Args:
             features: modality → [B, T, W]; what the student does not read is ignored, what is left out is missing.
+                Under "instruction" the features of a prompt (:meth:`instruction`), if the items have one.
             present: modality → [B] bool. What an absent modality holds has no influence.
 
         Returns:
             [B, d], not normalised.
         """
-        size = len(next(iter(features.values())))
-        device = next(self.body.parameters()).device
-        given, masks = dict(features), []
-        for modality in self.modalities:
-            if modality in features:
-                masks.append(present[modality])
-            else:
-                masks.append(torch.zeros(size, dtype=torch.bool, device=device))
-                given[modality] = torch.zeros(size, 1, self.featurizer.widths[modality], device=device)
-        there = torch.stack(masks, dim=1)  # [B, M]
+        given, there, prompt = self._read(features, present)
         if self.training and self.config.modality_dropout:
             there = hide_modalities(there, chance=self.config.modality_dropout)
-        vectors: Tensor = self.body(given, there)
+        vectors: Tensor = self.body(given, there, prompt)
         return vectors
 
+    def views(
+        self, features: Mapping[str, Tensor], present: Mapping[str, Tensor], subsets: Sequence[Sequence[str]]
+    ) -> tuple[Tensor, Tensor]:
+        """Vectors that subsets of the modalities give, of which :meth:`forward` would see nothing else.
+
+        In training no modality is hidden beyond that, while fields are dropped; an item's views share one draw.
+
+        Args:
+            features, present: as of :meth:`forward`; an instruction is in every view.
+            subsets: S of names of modalities.
+
+        Returns:
+            [S, B, d], not normalised; [S, B] bool, whether the item has any modality of the subset. Where not, the
+            vector is that of an item of which nothing is known.
+
+        Raises:
+            ValueError: there is no such modality.
+        """
+        unknown = {name for subset in subsets for name in subset} - set(MODALITIES)
+        if unknown:
+            raise ValueError(f"no such modality: {', '.join(sorted(unknown))}")
+        given, there, prompt = self._read(features, present)
+        member = torch.tensor([[m in subset for m in self.modalities] for subset in subsets], device=there.device)
+        return self.body.views(given, there, member, prompt), (there & member[:, None]).any(-1)
+
+    def _read(
+        self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], Tensor, Prompt | None]:
+        dropout = self.config.field_dropout if self.training else 0.0
+        return read_batch(self.featurizer, self.modalities, features, present, field_dropout=dropout)
+
+    def instruction(self, name: str) -> Tensor:
+        """[1, T, w] features of the instruction of that name, for "instruction" in :meth:`forward`'s.
+
+        Raises:
+            UserError: the student has no such instruction.
+        """
+        known = list(self.config.instructions or ())
+        if name not in known or self.prompts is None:
+            raise UserError(
+                f"the student knows no instruction '{name}' (known: {', '.join(known) or 'none'})",
+                remedy="name one of these, or train a student with that one under student.instructions",
+            )
+        return self.prompts[known.index(name), None]
+
     @torch.inference_mode()
-    def encode_store(self, store: FeatureStore, *, batch_size: int = 4096, normalize: bool = True) -> np.ndarray:
+    def encode_store(
+        self, store: FeatureStore, *, batch_size: int = 4096, normalize: bool = True, instruction: str | None = None
+    ) -> np.ndarray:
         """[I, d] float32 vectors of a whole catalogue, as :meth:`encode` gives them for the same items."""
         with _evaluating(self):
-            parts = [self(*store.batch(slice(row, row + batch_size))) for row in range(0, len(store), batch_size)]
+            parts = [
+                self(*self._instructed(*store.batch(slice(row, row + batch_size)), instruction))
+                for row in range(0, len(store), batch_size)
+            ]
         return _finish(parts, self.config.dim, normalize=normalize)
 
     @torch.inference_mode()
     def encode(
-        self, items: Sequence[Mapping[str, Any]], *, batch_size: int = 512, normalize: bool = True
+        self,
+        items: Sequence[Mapping[str, Any]],
+        *,
+        batch_size: int = 512,
+        normalize: bool = True,
+        instruction: str | None = None,
     ) -> np.ndarray:
         """Vectors of items that may never have been seen.
 
@@ -113,30 +159,38 @@ class RecDistillStudent(PreTrainedModel):
                 value or list of values). A picture or sound that cannot be read is warned of and counts as missing.
             batch_size: items in memory at once. An item's vector depends neither on it nor on other items (1e-5).
             normalize: scale to norm 1, for cosine; else as :meth:`forward` gives them.
+            instruction: name of one of the student's instructions: what the vectors are for. None gives none.
 
         Returns:
             [n, d] float32.
 
         Raises:
             UserError: an item is empty, has an unknown key or field or a value of the wrong type, or has nothing that
-                the student reads; the message names it by index.
+                the student reads; the message names it by index. Or the student knows no such instruction.
         """
-        new = NewItems.parse(items, self.featurizer.fields)
+        new = NewItems.parse(items, self.featurizer.fields, text_places=self.featurizer.text_places)
         self._check_readable(new)
         parts = []
         with _evaluating(self):
             for start in range(0, len(items), batch_size):
                 features, present = self._features(new, np.arange(start, min(start + batch_size, len(items))))
-                parts.append(self(features, present))
+                parts.append(self(*self._instructed(features, present, instruction)))
         return _finish(parts, self.config.dim, normalize=normalize)
+
+    def _instructed(
+        self, features: dict[str, Tensor], present: dict[str, Tensor], instruction: str | None
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        if instruction is None:
+            return features, present
+        return with_prompt(features, present, self.instruction(instruction))
 
     def _features(self, new: NewItems, rows: np.ndarray) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         block, units = new.block.take(rows), {}
         if "text" in self.modalities:
-            texts = [compose(fields) for fields in block.texts]
-            owner = np.flatnonzero([bool(text) for text in texts])
-            if len(owner):
-                units["text"] = Units(self.towers.text.encode([texts[row] for row in owner]), owner)
+            places = self.featurizer.text_places
+            texts, owner, place = text_units(block.texts, places)
+            if texts:
+                units["text"] = Units(self.towers.text.encode(texts), owner, place if places else None)
         faults: dict[int, list[str]] = {}
         for modality, media, most in self._media(new):
             chosen = [spread(media[row], most) for row in rows]
@@ -186,14 +240,6 @@ class RecDistillStudent(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: the modules' own initialisation stands."""
-
-
-def hide_modalities(present: Tensor, *, chance: float) -> Tensor:
-    """Hide each present modality with that chance, but one at random of an item's that would lose all: [B, M] bool."""
-    kept = present & (torch.rand(present.shape, device=present.device) >= chance)
-    spared = torch.rand(present.shape, device=present.device).masked_fill(~present, -1.0).argmax(1)
-    lost = present.any(1) & ~kept.any(1)
-    return kept | (lost[:, None] & nn.functional.one_hot(spared, present.shape[1]).bool())
 
 
 @contextmanager

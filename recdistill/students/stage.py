@@ -63,7 +63,9 @@ def encode(config: EncodersConfig, *, data: Path, out: Path) -> None:
     catalogue = Catalogue(read_table(items, columns=Catalogue.columns(pq.read_schema(items).names)))
     content = _fill(config, catalogue, data / "media.parquet")
     identities = {modality: keys.identity for modality, keys in content.keys.items()}
-    featurizer = fit_featurizer(config, catalogue, {m: keys.vectors for m, keys in content.keys.items()}, identities)
+    towers = {modality: keys.vectors for modality, keys in content.keys.items()}
+    places = content.keys["text"].places if "text" in content.keys else lambda: iter(())
+    featurizer = fit_featurizer(config, catalogue, towers, identities, places)
     if not featurizer.widths:
         raise UserError(
             f"{items}: no item has content that can be encoded",
@@ -93,6 +95,7 @@ class _Keys:
     cache: FeatureCache
     of_item: list[list[bytes]]
     mean: bool = False
+    place_of: list[list[int]] | None = None
 
     def units(self, rows: np.ndarray) -> Units:
         """The units of some items, which are numbered from 0."""
@@ -100,13 +103,24 @@ class _Keys:
         owner = np.repeat(np.arange(len(rows)), [len(mine) for mine in keys])
         tokens, width = self.cache.shape
         flat_keys = [key for mine in keys for key in mine]
-        units = Units(self.cache.read(flat_keys) if flat_keys else np.zeros((0, tokens, width), np.float32), owner)
+        vectors = self.cache.read(flat_keys) if flat_keys else np.zeros((0, tokens, width), np.float32)
+        units = Units(vectors, owner, self._place(rows))
         return mean_clips(units) if self.mean else units
 
     def vectors(self) -> Iterator[np.ndarray]:
         """All of the catalogue's tower vectors, [n, W] a block."""
         found = (self.units(rows).vectors for rows in blocks(len(self.of_item)))
         return flat(block for block in found if len(block))
+
+    def places(self) -> Iterator[np.ndarray]:
+        """The units' places, block by block as :meth:`vectors`."""
+        found = (self._place(rows) for rows in blocks(len(self.of_item)))
+        return (place for place in found if place is not None and len(place))
+
+    def _place(self, rows: np.ndarray) -> np.ndarray | None:
+        if self.place_of is None:
+            return None
+        return np.array([at for row in rows.tolist() for at in self.place_of[row]], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -122,9 +136,10 @@ def _fill(config: EncodersConfig, catalogue: Catalogue, media: Path) -> _Content
     efforts: dict[str, Effort] = {}
     if config.text is not None and catalogue.fields.text:
         cache = FeatureCache(root, towers.text.identity)
-        texts, efforts["text"] = fill_texts(catalogue, towers.text, cache)
-        if any(key is not None for key in texts):
-            keys["text"] = _Keys(towers.text.identity, cache, [[key] if key is not None else [] for key in texts])
+        fields = catalogue.fields.text if config.text.tokens == "fields" else ()
+        texts, place_of, efforts["text"] = fill_texts(catalogue, towers.text, cache, places=fields)
+        if any(texts):
+            keys["text"] = _Keys(towers.text.identity, cache, texts, place_of=place_of)
     most = {"image": config.image.frames if config.image else 0, "audio": config.audio.clips if config.audio else 0}
     lists = {
         kind: [spread(ids, most[kind]) for ids in catalogue.media_ids(column)]
@@ -170,9 +185,11 @@ def _write(featurizer: Featurizer, catalogue: Catalogue, content: _Content, out:
     widths = featurizer.widths
     frames = max((len(mine) for mine in content.keys["image"].of_item), default=1) if "image" in content.keys else 1
     tokens = {
-        m: (content.keys[m].cache.shape[0] * (frames if m == "image" else 1) if m in content.keys else 1)
-        for m in widths
+        m: count * (content.keys[m].cache.shape[0] if m in content.keys else 1)
+        for m, count in featurizer.tokens.items()
     }
+    if "image" in tokens:
+        tokens["image"] *= frames
     # The towers alone: of the text the tower's part without the words'.
     tower_widths = {m: int(cast(Any, featurizer.towers[m]).width) for m in widths if m in featurizer.towers}
     with ExitStack() as stack:

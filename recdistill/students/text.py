@@ -5,7 +5,9 @@ from __future__ import annotations
 import html
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+import numpy as np
 
 _FIELD_CHARACTERS = 20_000
 _TAG = re.compile(r"<[a-zA-Z/!][^<>]{0,500}>")
@@ -25,10 +27,10 @@ def clean(text: str) -> str:
     return _SPACE.sub(" ", text).strip()
 
 
-def compose(fields: Mapping[str, str | None]) -> str:
-    """``title: Toy Story plot: A cowboy doll is …``, without empty fields and sentences that occurred before."""
+def titled(fields: Mapping[str, str | None]) -> dict[str, str]:
+    """Field → ``title: Toy Story``, without empty fields and sentences that occurred before."""
     seen: set[str] = set()
-    parts = []
+    parts = {}
     for name, value in fields.items():
         kept = []
         for sentence in _SENTENCE_END.split(clean(value or "")):
@@ -37,8 +39,38 @@ def compose(fields: Mapping[str, str | None]) -> str:
                 seen.add(folded)
                 kept.append(sentence)
         if kept:
-            parts.append(f"{name.replace('_', ' ')}: {' '.join(kept)}")
-    return " ".join(parts)
+            parts[name] = f"{name.replace('_', ' ')}: {' '.join(kept)}"
+    return parts
+
+
+def compose(fields: Mapping[str, str | None]) -> str:
+    """``title: Toy Story plot: A cowboy doll is …``: the titled fields as one text."""
+    return " ".join(titled(fields).values())
+
+
+def text_units(
+    items: Sequence[Mapping[str, str | None]], places: Sequence[str]
+) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """What a text tower encodes of n items.
+
+    Args:
+        places: fields, each of which is a unit of its own; none: an item's fields are composed into one.
+
+    Returns:
+        the u units' texts; [u] each one's item, ascending; [u] its place among ``places``, ascending within an item.
+    """
+    texts, owner, place = [], [], []
+    for row, fields in enumerate(items):
+        mine = titled(fields)
+        units = (
+            [(places.index(name), text) for name, text in mine.items()] if places else [(0, " ".join(mine.values()))]
+        )
+        for at, text in sorted(units):
+            if text:
+                texts.append(text)
+                owner.append(row)
+                place.append(at)
+    return texts, np.array(owner, dtype=np.int64), np.array(place, dtype=np.int64)
 
 
 def words(fields: Mapping[str, str | None]) -> list[str]:

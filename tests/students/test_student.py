@@ -19,7 +19,7 @@ from tiny_world import World
 from recdistill.errors import UserError
 from recdistill.students import FeatureStore, RecDistillStudent, StudentConfig, build_student
 from recdistill.students.fusion import FusionStudent, Perceiver
-from recdistill.students.modeling import hide_modalities
+from recdistill.students.hiding import hide_modalities
 
 KINDS = ("linear", "fusion")
 SMALL: dict[str, Any] = {"dim": 12, "width": 16, "heads": 2, "depth": 2, "queries": 3, "prefixes": (8, 4, 16)}

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -22,6 +23,8 @@ from recdistill.students.featurizer.dense import Dense
 from recdistill.students.featurizer.direct import DirectTags
 from recdistill.students.featurizer.hashing import HashedBag
 from recdistill.students.featurizer.numbers import Numbers
+from recdistill.students.featurizer.places import PlaceCentre
+from recdistill.students.featurizer.structured import field_tokens
 from recdistill.students.featurizer.terms import tag_terms
 from recdistill.students.text import words
 
@@ -51,6 +54,22 @@ class Featurizer(nn.Module):
             if spec["number_bins"] is not None
             else None
         )
+        encoders, structured = self.encoders, self._structured_parts
+        self.text_places, self.structured_places = tuple[str, ...](), tuple[str, ...]()
+        if encoders.text is not None and encoders.text.tokens == "fields":
+            self.text_places = self.fields.text
+        if encoders.structured is not None and encoders.structured.tokens == "fields" and structured:
+            self.structured_places = (*self.fields.tags, *(["numbers"] if self.numbers is not None else []))
+        self.centres = nn.ModuleDict()
+        if self.text_places and "text" in self.towers:
+            places = len(self.text_places)
+            self.centres["tower"] = PlaceCentre(places=places, width=cast(Dense, self.towers["text"]).width)
+            if self.lexical is not None:
+                self.centres["lexical"] = PlaceCentre(places=places, width=self.lexical.width)
+        if self.structured_places:
+            self.centres["structured"] = PlaceCentre(
+                places=len(self.structured_places), width=sum(part.width for part in structured)
+            )
         self.requires_grad_(False)
 
     @property
@@ -64,24 +83,65 @@ class Featurizer(nn.Module):
         return {m: found[m] for m in MODALITIES if m in found}
 
     @property
+    def tokens(self) -> dict[str, int]:
+        """Tokens of an item in each modality; of the media one a unit."""
+        fields = {"text": len(self.text_places), "structured": len(self.structured_places)}
+        return {m: fields.get(m, 1) or 1 for m in self.widths}
+
+    def has_fields(self, modality: str) -> bool:
+        """Are its tokens fields, each of which may be missing?"""
+        return bool({"text": self.text_places, "structured": self.structured_places}.get(modality))
+
+    @property
     def encoders(self) -> EncodersConfig:
         """The settings of the towers."""
         return EncodersConfig.model_validate(self.spec["encoders"])
 
-    def text(self, tower: Tensor, block: Block) -> Tensor:
-        """[n, 1, W] tower vectors of the items' texts → [n, 1, w]: the tower's part, then the words' (equal shares)."""
-        parts = [self.towers["text"](tower)]
-        if self.lexical is not None:
-            parts.append(self.lexical([words(fields) for fields in block.texts])[:, None])
-        return torch.cat(parts, dim=-1) / len(parts) ** 0.5
+    def text(self, tower: Tensor, block: Block, place: np.ndarray | None = None) -> Tensor:
+        """[n, 1, W] tower vectors of texts → [n, 1, w]: the tower's part, then the words' (equal shares).
 
-    def media(self, modality: str, tower: Tensor) -> Tensor:
-        """[…, W] → […, w] of pictures or sounds."""
-        features: Tensor = self.towers[modality](tower)
-        return features
+        Args:
+            block: the items to which the texts belong.
+            place: [n] which of ``text_places`` each text is; None: all of its item's fields, or of no field (a prompt).
+        """
+        parts = [self.of_tower("text", tower, place)]
+        if self.lexical is not None:
+            parts.append(self._centred("lexical", self.of_words(block, place), place)[:, None] / 2**0.5)
+        return torch.cat(parts, dim=-1)
+
+    def of_tower(self, modality: str, vectors: Tensor, place: np.ndarray | None = None) -> Tensor:
+        """[n, …, W] tower vectors → the tower's part of a modality's features, which comes first in them.
+
+        Args:
+            place: as of :meth:`text`; of texts only.
+        """
+        features = self._centred("tower", self.towers[modality](vectors), place)
+        return features / 2**0.5 if modality == "text" and self.lexical is not None else features
+
+    def of_words(self, block: Block, place: np.ndarray | None = None) -> Tensor:
+        """[n, r] lexical part of texts, before it is centred by place; arguments as of :meth:`text`."""
+        assert self.lexical is not None
+        if place is None:
+            return self.lexical([words(fields) for fields in block.texts])
+        names = [self.text_places[at] for at in place]
+        return self.lexical([words({name: fields[name]}) for name, fields in zip(names, block.texts, strict=True)])
+
+    def _centred(self, part: str, vectors: Tensor, place: np.ndarray | None) -> Tensor:
+        if place is None:
+            return vectors
+        centred: Tensor = self.centres[part](vectors, torch.from_numpy(place).to(vectors.device))
+        return centred
 
     def structured(self, block: Block) -> Tensor:
-        """[n, 1, w]: multi-hots, hashed tags and numbers in equal shares."""
+        """[n, T, w]: multi-hots, hashed tags and numbers side by side.
+
+        T = 1, in equal shares; or a token for each of ``structured_places``, each with zeros in the others' columns,
+        and all zero where the item lacks the field.
+        """
+        if self.structured_places:
+            tokens = self.structured_tokens(block)
+            place = np.tile(np.arange(tokens.shape[1]), len(block))
+            return self._centred("structured", tokens.flatten(0, 1), place).view_as(tokens)
         parts: list[Tensor] = []
         if self.direct is not None:
             parts.append(self.direct(block.tags))
@@ -90,6 +150,17 @@ class Featurizer(nn.Module):
         if self.numbers is not None:
             parts.append(self.numbers(block.numbers))
         return (torch.cat(parts, dim=-1) / len(parts) ** 0.5)[:, None]
+
+    def structured_tokens(self, block: Block) -> Tensor:
+        """[n, T, w] of :meth:`structured` before they are centred by place."""
+        return field_tokens(
+            block,
+            tags=self.fields.tags,
+            hashed_fields=self.hashed_fields,
+            direct=self.direct,
+            hashed=self.hashed,
+            numbers=self.numbers,
+        )
 
     def save(self, folder: Path) -> None:
         """Write ``featurizer.safetensors`` and ``featurizer.json``."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
 
 import numpy as np
+import torch
 
 from recdistill.students.config import EncodersConfig
 from recdistill.students.content import Block, Catalogue
@@ -14,14 +15,19 @@ from recdistill.students.featurizer.direct import DirectTags
 from recdistill.students.featurizer.featurizer import Featurizer
 from recdistill.students.featurizer.hashing import HashedBag
 from recdistill.students.featurizer.numbers import Numbers
+from recdistill.students.featurizer.places import PlaceCentre, PlacedBlocks
 from recdistill.students.featurizer.terms import tag_terms
-from recdistill.students.text import words
+from recdistill.students.text import text_units, words
 
 VERSION = 1
 
 
 def fit_featurizer(
-    config: EncodersConfig, catalogue: Catalogue, towers: Mapping[str, Blocks], identities: Mapping[str, str]
+    config: EncodersConfig,
+    catalogue: Catalogue,
+    towers: Mapping[str, Blocks],
+    identities: Mapping[str, str],
+    text_places: Callable[[], Iterator[np.ndarray]],
 ) -> Featurizer:
     """Fit every modality's transformation.
 
@@ -30,6 +36,8 @@ def fit_featurizer(
     Args:
         towers: by modality, a function that gives the catalogue's [n, W] tower vectors in blocks, twice the same.
         identities: the towers'.
+        text_places: a function that gives the texts' places, block by block as ``towers["text"]`` their vectors; asked
+            where text fields are tokens.
     """
     widths: dict[str, int | None] = {
         "text": None,
@@ -67,7 +75,37 @@ def fit_featurizer(
     ):
         if part is not None and of is not None:
             of.load_state_dict(part.state_dict())
+    for name, blocks in _placed(featurizer, sample, towers, text_places):
+        centre = cast(PlaceCentre, featurizer.centres[name])
+        centre.load_state_dict(
+            PlaceCentre.fit(blocks, places=len(centre.mean), width=centre.mean.shape[1]).state_dict()
+        )
     return featurizer.eval()
+
+
+def _placed(
+    featurizer: Featurizer,
+    sample: Block,
+    towers: Mapping[str, Blocks],
+    text_places: Callable[[], Iterator[np.ndarray]],
+) -> Iterator[tuple[str, PlacedBlocks]]:
+    """What each part's fields are centred on: the tower's vectors on all of them, words and tags on the sample's."""
+    if "tower" in featurizer.centres:
+        yield (
+            "tower",
+            lambda: (
+                (featurizer.towers["text"](torch.from_numpy(vectors)), place)
+                for vectors, place in zip(towers["text"](), text_places(), strict=True)
+            ),
+        )
+    if "lexical" in featurizer.centres:
+        _, owner, place = text_units(sample.texts, featurizer.text_places)
+        words = featurizer.of_words(sample.take(owner), place)
+        yield "lexical", lambda: [(words, place)]
+    if "structured" in featurizer.centres:
+        tokens = featurizer.structured_tokens(sample)
+        of_token = np.tile(np.arange(tokens.shape[1]), len(sample))
+        yield "structured", lambda: [(tokens.flatten(0, 1), of_token)]
 
 
 def _sample(count: int, most: int) -> np.ndarray:
