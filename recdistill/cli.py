@@ -111,6 +111,7 @@ for _name, _what in {
     "teach": "Train the TorchRec teachers.",
     "mine": "Mine interest pairs from the users' histories.",
     "pair": "Make pair datasets of log and catalogue, where the recipe has a section 'pairs'.",
+    "pretrain": "Train the student on pair datasets, where the recipe has a section 'pretrain'.",
     "distill": "Train the student and the content-only student.",
     "evaluate": "Score students, teachers and baselines on all benchmarks.",
     "rank": "Train a ranker with and without our features.",

@@ -22,6 +22,7 @@ from recdistill.export import ExportConfig
 from recdistill.ingest import DataConfig
 from recdistill.mining import MiningConfig
 from recdistill.pairs import PairsConfig
+from recdistill.pretrain import PretrainConfig
 from recdistill.rankers import RankConfig
 from recdistill.retrieval.config import QuestionsConfig
 from recdistill.settings import Settings
@@ -33,7 +34,8 @@ from recdistill.teachers.config import NAMES as TRAINED_HERE
 
 
 class Recipe(Settings):
-    """The sections, one a stage; a section left out takes its stage's defaults, or leaves out a stage (``pairs``)."""
+    """The sections, one a stage; a section left out takes its stage's defaults, or leaves out a stage
+    (``pairs``, ``pretrain``)."""
 
     name: str = Field(min_length=1, description="experiment name in MLflow and in the report")
     seeds: tuple[int, ...] = Field((0,), min_length=1, description="one training of everything per seed")
@@ -43,6 +45,7 @@ class Recipe(Settings):
     teachers: TeachersConfig = TeachersConfig()
     mining: MiningConfig = MiningConfig()
     pairs: PairsConfig | None = Field(None, description="pair datasets for content-aware training; null: none are made")
+    pretrain: PretrainConfig | None = Field(None, description="content-aware training of the student; null: none")
     student: StudentConfig = StudentConfig()
     distill: DistillConfig = DistillConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
@@ -70,6 +73,20 @@ class Recipe(Settings):
         ]
         if faults:
             raise ValidationError.from_exception_data(type(self).__name__, faults)
+        return self
+
+    @model_validator(mode="after")
+    def _pretraining_can_be_done(self) -> Recipe:
+        """Phases read datasets that are made, and distillation begins where there is a beginning."""
+        if self.pretrain is not None:
+            made = self.pairs.datasets() if self.pairs is not None else ()
+            unknown = sorted({name for name in self.pretrain.datasets() if name not in made})
+            if not made or unknown:
+                raise ValueError(
+                    f"pretrain reads {', '.join(unknown) or 'pair datasets'}, which the section 'pairs' does not make"
+                )
+        elif self.distill.start == "pretrained":
+            raise ValueError("distill.start is 'pretrained', but there is no section 'pretrain'")
         return self
 
     def questions(self) -> QuestionsConfig:

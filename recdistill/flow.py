@@ -7,6 +7,7 @@
       → teach      seed-<s>/<fold>/teach/    TorchRec teachers → teacher_embeddings
       → mine       seed-<s>/<fold>/mine/     four perspectives → interest_pairs
       → pair       seed-<s>/<fold>/pair/     where the recipe asks: log, content → pair datasets
+      → pretrain   seed-<s>/<fold>/pretrain/ where the recipe asks: content-aware training → student, item_embeddings
       → distill    seed-<s>/<fold>/distill/  student and content student → item_embeddings
       → evaluate   seed-<s>/<fold>/evaluate/ benchmarks × metrics, baselines beside → metric_records
       → rank       seed-<s>/<fold>/rank/     a ranker with and without our features; LT proxies → metric_records
@@ -19,7 +20,7 @@ Stages meet through the tables in those folders only.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ from recdistill.ingest import ingest, input_fingerprint
 from recdistill.inputs import digest, input_places, local_towers, media_folders, placeless_sections, roots, sections
 from recdistill.mining import mine
 from recdistill.pairs import pair
+from recdistill.pretrain import pretrain
 from recdistill.rankers import rank
 from recdistill.remarks import remarks
 from recdistill.report import build_report
@@ -49,15 +51,31 @@ from recdistill.students.encoders.source import folder_digest
 from recdistill.tracking import Tracker, provenance_tags
 from recdistill.training import LogFn
 
-STAGES = ("validate", "encode", "split", "teach", "mine", "pair", "distill", "evaluate", "rank", "export", "report")
-_SECTION_OF = {"pair": "pairs"}  # stages that a recipe may leave out, with the section whose absence does it
+STAGES = (
+    "validate",
+    "encode",
+    "split",
+    "teach",
+    "mine",
+    "pair",
+    "pretrain",
+    "distill",
+    "evaluate",
+    "rank",
+    "export",
+    "report",
+)
+_SECTION_OF = {
+    "pair": "pairs",
+    "pretrain": "pretrain",
+}  # stages that a recipe may leave out, with the section whose absence does it
 _RECORDS = "metric_records.parquet"
 _RECIPE = "recipe.json"
 _HEADLINE = ("metrics.json", "report.html")
 _CHECKED = ("interactions", "items", "media")  # the contracts that validate checks, beside that of queries if any
 _SUMMARIES = {
     "validation.json", "encode.json", "split.json", "teachers.json", "funnel.json", "pairs.json",
-    "distill.json", "evaluate.json", "rank.json", "export.json",
+    "pretrain.json", "distill.json", "evaluate.json", "rank.json", "export.json",
 }  # fmt: skip
 
 
@@ -267,36 +285,16 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker, crew: Cr
 def _fold_stages(
     make: Callable[..., Stage], recipe: Recipe, *, out: Path, seed: int, fold: Fold, crew: Crew
 ) -> list[Stage]:
-    """Teach, mine, pair (if the recipe asks for it), distill, evaluate and rank of one seed and fold."""
+    """Teach, mine, pair and pretrain (if the recipe asks for them), distill, evaluate and rank of one seed and fold."""
     base = f"seed-{seed}/{fold.name}"
     items, content = out / "data" / "items.parquet", out / "content"
     teaching, mining, distilling, evaluating = (out / base / name for name in ("teach", "mine", "distill", "evaluate"))
     of = {"seed": seed, "fold": fold.name}
     asked = recipe.questions()
     questions = {"questions": asked.model_dump(mode="json")}
-    paired: list[Stage] = []
-    if (pairs := recipe.pairs) is not None:
-        taught = any(pairs.teachers())
-        queries = out / "data" / "queries.parquet" if recipe.data.queries is not None else None
-        paired.append(
-            make(
-                "pair",
-                f"{base}/pair",
-                lambda to, key, log: pair(
-                    pairs,
-                    fold=fold,
-                    items=items,
-                    queries=queries,
-                    teach=teaching if taught else None,
-                    out=to,
-                    seed=seed,
-                ),
-                uses=["pairs"],
-                reads=["data", "split", *([f"{base}/teach"] if taught else [])],
-                code=["pairs", "retrieval", "features"],
-                **of,
-            )
-        )
+    pretraining = out / base / "pretrain"
+    trained = [f"{base}/pretrain"] if recipe.pretrain is not None else []
+    begun = trained if recipe.distill.start == "pretrained" else []
     return [
         make(
             "teach",
@@ -319,7 +317,7 @@ def _fold_stages(
             code=["mining", "retrieval"],
             **of,
         ),
-        *paired,
+        *_content_aware_stages(make, recipe, out=out, seed=seed, fold=fold),
         make(
             "distill",
             f"{base}/distill",
@@ -331,6 +329,7 @@ def _fold_stages(
                 content=content,
                 teach=teaching,
                 mine=mining,
+                pretrain=pretraining if begun else None,
                 out=to,
                 seed=seed,
                 key=key,
@@ -338,7 +337,7 @@ def _fold_stages(
             ),
             uses=["distill", "student"],
             extra=questions,
-            reads=["split", "content", f"{base}/teach", f"{base}/mine"],
+            reads=["split", "content", f"{base}/teach", f"{base}/mine", *begun],
             code=["distill", "objectives", "students", "retrieval"],
             **of,
         ),
@@ -351,12 +350,12 @@ def _fold_stages(
                 items=items,
                 content=content,
                 teach=teaching,
-                distill=distilling,
+                students=[distilling, pretraining] if trained else [distilling],
                 out=to,
                 seed=seed,
             ),
             uses=["evaluate"],
-            reads=["data", "split", "content", f"{base}/teach", f"{base}/distill"],
+            reads=["data", "split", "content", f"{base}/teach", f"{base}/distill", *trained],
             code=["evaluation", "retrieval"],
             **of,
         ),
@@ -381,6 +380,55 @@ def _fold_stages(
             **of,
         ),
     ]
+
+
+def _content_aware_stages(
+    make: Callable[..., Stage], recipe: Recipe, *, out: Path, seed: int, fold: Fold
+) -> Iterator[Stage]:
+    """Pair and pretrain of one seed and fold, as far as the recipe asks for them."""
+    base = f"seed-{seed}/{fold.name}"
+    of = {"seed": seed, "fold": fold.name}
+    pairs, pretraining = recipe.pairs, recipe.pretrain
+    if pairs is not None:
+        taught = any(pairs.teachers())
+        yield make(
+            "pair",
+            f"{base}/pair",
+            lambda to, key, log: pair(
+                pairs,
+                fold=fold,
+                items=out / "data" / "items.parquet",
+                queries=out / "data" / "queries.parquet" if recipe.data.queries is not None else None,
+                teach=out / base / "teach" if taught else None,
+                out=to,
+                seed=seed,
+            ),
+            uses=["pairs"],
+            reads=["data", "split", *([f"{base}/teach"] if taught else [])],
+            code=["pairs", "retrieval", "features"],
+            **of,
+        )
+    if pretraining is not None:
+        yield make(
+            "pretrain",
+            f"{base}/pretrain",
+            lambda to, key, log: pretrain(
+                pretraining,
+                recipe.student,
+                fold=fold,
+                content=out / "content",
+                pairs=out / base / "pair",
+                cache=recipe.encoders.cache,
+                out=to,
+                seed=seed,
+                key=key,
+                log=log,
+            ),
+            uses=["pretrain", "student"],
+            reads=["split", "content", f"{base}/pair"],
+            code=["pretrain", "objectives", "students", "retrieval"],
+            **of,
+        )
 
 
 def collect(paths: Sequence[Path]) -> dict[str, Any]:

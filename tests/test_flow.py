@@ -21,7 +21,7 @@ from recdistill.contracts.validate import validate
 
 RECIPE = Path(__file__).parents[1] / "experiments" / "recipes" / "smoke.yaml"
 SUBJECTS = {
-    "student", "content_student", "raw_content", "ridge", "kernel_ridge", "ease",
+    "student", "content_student", "pretrained_student", "raw_content", "ridge", "kernel_ridge", "ease",
     "id_teacher", "sequence_teacher", "popularity",
 }  # fmt: skip
 GROUPS = {"none", "random", "raw_content", "kernel_ridge", "id_teacher", "student", "raw_content+student"}

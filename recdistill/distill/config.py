@@ -48,6 +48,9 @@ class DistillConfig(Settings):
         description="each is trained in the selection fit; validation picks one (one without ID teachers by default, "
         "so that a bad teacher is left out)",
     )
+    start: Literal["fresh", "pretrained"] = Field(
+        "fresh", description="the student's first weights: drawn, or those that content-aware training left"
+    )
     sequence_head: Literal["mean", "transformer"] = Field(
         "mean", description="how a query sequence becomes one vector in training"
     )

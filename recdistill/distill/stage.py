@@ -29,6 +29,7 @@ from recdistill.retrieval.ranks import seq2item_recall
 from recdistill.students import FeatureStore, RecDistillStudent, StudentConfig, build_student
 from recdistill.training import Fitted, LogFn, fit
 
+STUDENT = "student"
 # As many as the student has by default: it is no fair bar otherwise.
 CONTENT_ONLY = tuple(
     Trial(weights=Weights(sequence_to_item=0, relational=0, alignment=0, item_to_item=1), temperature=temperature)
@@ -45,6 +46,7 @@ def distill(
     content: Path,
     teach: Path,
     mine: Path,
+    pretrain: Path | None,
     out: Path,
     seed: int,
     key: str,
@@ -59,17 +61,18 @@ def distill(
     Args:
         questions: those of the validation window choose.
         content: folder of the ``encode`` stage; teach, mine: folders with ``<fit>/``.
+        pretrain: folder with ``<fit>/pretrained_student``, from which the student starts; None: from drawn weights.
         key: fingerprint that a checkpoint must carry to be resumed.
         log: gives the curve of a name.
     """
     cases = fold_cases(questions, fold, "selection", seed=seed)
-    inputs = _Inputs(fold, FeatureStore.load(content, cases.item_ids), content, teach, mine)
+    inputs = _Inputs(fold, FeatureStore.load(content, cases.item_ids), content, teach, mine, pretrain)
     summary: dict[str, Any] = {}
-    for subject, trials in (("content_student", CONTENT_ONLY), ("student", config.trials)):
+    for subject, trials in (("content_student", CONTENT_ONLY), (STUDENT, config.trials)):
         scores: list[float] = []
         chosen: tuple[int, Fitted, _Training] | None = None
         for index, trial in enumerate(trials):
-            training = _Training(config, student, trial, inputs, of="selection", seed=seed)
+            training = _Training(config, student, trial, inputs, subject, of="selection", seed=seed)
             name = f"{subject}-selection-{index}"
             fitted = training.run(
                 out / f".{name}.checkpoint", f"{key}/{name}", log(f"{subject}/selection-{index}"), cases=cases
@@ -80,7 +83,7 @@ def distill(
         assert chosen is not None  # there is at least one trial
         index, fitted, training = chosen
         training.write(out / "selection", subject)
-        final = _Training(config, student, trials[index], inputs, of="final", seed=seed)
+        final = _Training(config, student, trials[index], inputs, subject, of="final", seed=seed)
         name = f"{subject}-final"
         final.run(out / f".{name}.checkpoint", f"{key}/{name}", log(f"{subject}/final"), steps=fitted.best_step)
         final.write(out / "final", subject)
@@ -103,18 +106,31 @@ class _Inputs:
     content: Path
     teach: Path
     mine: Path
+    pretrain: Path | None
 
 
 class _Training:
     """One training of one fit: everything built from the seed, so that it can be built again to resume."""
 
     def __init__(
-        self, config: DistillConfig, student: StudentConfig, trial: Trial, inputs: _Inputs, *, of: Fit, seed: int
+        self,
+        config: DistillConfig,
+        student: StudentConfig,
+        trial: Trial,
+        inputs: _Inputs,
+        subject: str,
+        *,
+        of: Fit,
+        seed: int,
     ) -> None:
         self.config, self.trial, self.of, self.seed, self.features = config, trial, of, seed, inputs.features
         training = inputs.fold.training(of)
         self.item_ids = training.item_ids
-        self.student: RecDistillStudent = build_student(student, content=inputs.content, seed=seed)
+        self.student: RecDistillStudent = (
+            build_student(student, content=inputs.content, seed=seed)
+            if inputs.pretrain is None or subject != STUDENT
+            else RecDistillStudent.from_pretrained(inputs.pretrain / of / "pretrained_student")
+        )
         pairs = inputs.mine / of / "interest_pairs.parquet"
         self.pairs = InterestPairs(pairs, training, history_power=trial.history_power)
         distils = trial.weights.relational or trial.weights.alignment

@@ -7,7 +7,7 @@ excluded (question, item) pair, and for EASE 12·n² bytes for n items at its pe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,15 @@ SUMMARY = "evaluate.json"
 
 
 def evaluate(
-    config: EvaluateConfig, *, fold: Fold, items: Path, content: Path, teach: Path, distill: Path, out: Path, seed: int
+    config: EvaluateConfig,
+    *,
+    fold: Fold,
+    items: Path,
+    content: Path,
+    teach: Path,
+    students: Sequence[Path],
+    out: Path,
+    seed: int,
 ) -> None:
     """Judge students, teachers and baselines on a fold's test window.
 
@@ -52,7 +60,7 @@ def evaluate(
         fold: of the split stage.
         items: the canonical item table (tags and labels are read).
         content: folder with ``raw_content.parquet``.
-        teach, distill: folders whose ``final/*.parquet`` become subjects under their file names.
+        teach, students: folders whose ``final/*.parquet`` become subjects under their file names.
         seed: of draws; the judge's ID space uses another.
 
     Raises:
@@ -60,7 +68,7 @@ def evaluate(
             exist.
     """
     started = time.monotonic()
-    tables = [*sorted((distill / "final").glob("*.parquet")), *sorted((teach / "final").glob("*.parquet"))]
+    tables = [path for folder in (*students, teach) for path in sorted((folder / "final").glob("*.parquet"))]
     _check_names([path.stem for path in tables], config.baselines.include)
     material = {
         fit: Material.read(

@@ -31,7 +31,7 @@ class Planted:
     ids: pd.Index
 
     def paths(self) -> dict[str, Path]:
-        return {"items": self.items, "content": self.content, "teach": self.teach, "distill": self.distill}
+        return {"items": self.items, "content": self.content, "teach": self.teach, "students": [self.distill]}
 
 
 def plant(root: Path, *, text_ids: bool = False, seed: int = 0, shuffled: bool = False) -> Planted:

@@ -200,10 +200,10 @@ def test_what_is_missing_is_named(judged: Judged, tmp_path: Path) -> None:
     clash = tmp_path / "clash"
     EmbeddingTable(world.ids, np.ones((ITEMS, 2), dtype=np.float32)).write(clash / "final" / "ease.parquet")
     with pytest.raises(UserError, match="more than one subject is named ease"):
-        evaluate(SMALL, fold=world.fold, out=tmp_path / "out", seed=0, **{**world.paths(), "distill": clash})
+        evaluate(SMALL, fold=world.fold, out=tmp_path / "out", seed=0, **{**world.paths(), "students": [clash]})
     broken = tmp_path / "distill"
     vectors = np.full((ITEMS, 2), np.nan, dtype=np.float32)
     EmbeddingTable(world.ids, vectors).write(broken / "final" / "student.parquet")
     with pytest.raises(UserError, match="NaN"):
-        evaluate(SMALL, fold=world.fold, out=tmp_path / "out", seed=0, **{**world.paths(), "distill": broken})
+        evaluate(SMALL, fold=world.fold, out=tmp_path / "out", seed=0, **{**world.paths(), "students": [broken]})
     assert not (tmp_path / "out" / RECORDS).exists()

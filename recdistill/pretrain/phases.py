@@ -1,0 +1,193 @@
+"""A student on its way through the phases of content-aware training.
+
+Shapes: N items and texts, D datasets of a phase.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from transformers import get_cosine_schedule_with_warmup
+
+from recdistill.contracts.fold import Fit, Fold
+from recdistill.contracts.tables import EmbeddingTable
+from recdistill.errors import UserError
+from recdistill.objectives.late_fusion import LateFusionGate
+from recdistill.pretrain.batches import Sampler
+from recdistill.pretrain.config import Phase, PretrainConfig
+from recdistill.pretrain.datasets import PairDataset, PairDatasets
+from recdistill.pretrain.encoder import Instructions, RowEncoder
+from recdistill.pretrain.sampling import dataset_weights
+from recdistill.pretrain.step import VISION, PretrainStep
+from recdistill.pretrain.temperatures import Temperatures
+from recdistill.pretrain.texts import with_texts
+from recdistill.pretrain.trainee import Trainee
+from recdistill.pretrain.validation import held_out_ndcg
+from recdistill.students import FeatureStore, StudentConfig, build_student
+from recdistill.training import Fitted, LogFn, fit
+from recdistill.world import World
+
+SUBJECT = "pretrained_student"
+
+
+class Pretraining:
+    """The student of one fit, on its way through the phases."""
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        student: StudentConfig,
+        *,
+        fold: Fold,
+        content: Path,
+        pairs: Path,
+        cache: Path | None,
+        of: Fit,
+        seed: int,
+        world: World,
+    ) -> None:
+        self.config, self.of, self.seed, self.world = config, of, seed, world
+        self.item_ids = fold.item_ids()
+        named = [phase.datasets for phase in config.phases]
+        self.data = PairDatasets.read(
+            pairs,
+            self.item_ids,
+            held_out=config.held_out,
+            max_held_out=config.max_held_out,
+            chosen=None if None in named else sorted({name for names in named for name in names or ()}),
+        )
+        self.student = build_student(student, content=content, seed=seed)
+        self.items = FeatureStore.load(content, self.item_ids, modalities=self.student.modalities)
+        self.encoder = RowEncoder(
+            with_texts(self.items, self.data.texts, self.student, cache=cache),
+            Instructions.read(config.instructions, self.student),
+            item_ids=self.item_ids,
+            texts=self.data.texts,
+        )
+        low, high = config.temperature_bounds
+        # One temperature a dataset, whichever phase it serves; so a later phase goes on where an earlier one ended.
+        self.names = list(self.data.datasets)
+        temperatures = Temperatures(len(self.names), initial=config.temperature, low=low, high=high)
+        fuses = any(phase.weights.late_fusion for phase in config.phases) and VISION in self.student.modalities
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            gate = LateFusionGate(self.student.config.dim) if fuses else None
+        self.trainee = Trainee(self.student, temperatures, gate)
+        self.accelerator = Accelerator(
+            gradient_accumulation_steps=config.accumulation,
+            step_scheduler_with_optimizer=False,
+            cpu=True,
+        )
+
+    def run(
+        self, phase: Phase, checkpoint: Path, key: str, log: LogFn, *, steps: int | None
+    ) -> tuple[Fitted, dict[str, Any]]:
+        """Train one phase; ``steps`` ends its schedule earlier, without validation. Also what it was about."""
+        config = self.config
+        datasets = self._datasets(phase)
+        weights = dataset_weights(
+            phase.sampling,
+            config.balancing,
+            datasets,
+            benchmarks=self._benchmarks(),
+            trainee=self.trainee,
+            encoder=self.encoder,
+            seed=self.seed,
+        )
+        sampler = Sampler(datasets, weights, specialised=phase.specialised, hard_negatives=phase.hard_negatives)
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in self.student.parameters() if p.requires_grad]},
+            {"params": [p for part in self._heads() for p in part.parameters()], "weight_decay": 0.0},
+        ]
+        optimizer = torch.optim.AdamW(groups, lr=phase.learning_rate, weight_decay=config.weight_decay)
+        schedule = get_cosine_schedule_with_warmup(optimizer, round(config.warm_up * phase.steps), phase.steps + 1)
+        model, prepared = self.accelerator.prepare(self.trainee, optimizer)
+        step = PretrainStep(
+            trainee=self.trainee,
+            model=model,
+            encoder=self.encoder,
+            sampler=sampler,
+            places=[self.names.index(dataset.name) for dataset in datasets],
+            phase=phase,
+            config=config,
+            optimizer=prepared,
+            schedule=schedule,
+            accelerator=self.accelerator,
+            world=self.world,
+            seed=self.seed,
+        )
+
+        def validate() -> float:
+            found = held_out_ndcg(self.trainee, datasets, self.encoder)
+            return sum(found.values()) / len(found)
+
+        validates = steps is None and any(len(dataset.held_query) for dataset in datasets)
+        fitted = fit(
+            step,
+            steps=steps or phase.steps,
+            seed=self.seed,
+            state={"trainee": self.trainee, "optimizer": optimizer, "schedule": schedule, "sampler": sampler},
+            checkpoint=checkpoint,
+            key=key,
+            description=f"pretrain · {self.of} · {phase.name}",
+            log=log,
+            validate=validate if validates else None,
+            validate_every=config.validate_every,
+            patience=config.patience,
+            world=self.world,
+            keep=True,
+        )
+        self.accelerator.free_memory()
+        return fitted, {
+            "datasets": {
+                dataset.name: {
+                    "pairs": len(dataset),
+                    "weight": weight,
+                    "temperature": self.trainee.temperatures(self.names.index(dataset.name)).item(),
+                    "threshold": None if math.isnan(threshold) else threshold,
+                }
+                for dataset, weight, threshold in zip(datasets, weights, sampler.thresholds.tolist(), strict=True)
+            }
+        }
+
+    def write(self, folder: Path) -> None:
+        """Save the model and the catalogue's vectors."""
+        self.student.eval().save_pretrained(folder / SUBJECT)
+        provenance = {
+            "kind": SUBJECT,
+            "geometry": "cosine",
+            "fit": self.of,
+            "seed": self.seed,
+            "prefixes": list(self.student.prefixes),
+        }
+        vectors = self.student.encode_store(self.items)
+        EmbeddingTable(self.item_ids, vectors, metadata=provenance).write(folder / f"{SUBJECT}.parquet")
+
+    def _datasets(self, phase: Phase) -> list[PairDataset]:
+        """The phase's datasets that have pairs."""
+        chosen = [self.data.datasets[name] for name in phase.datasets or self.names]
+        filled = [dataset for dataset in chosen if len(dataset)]
+        if not filled:
+            raise UserError(
+                f"pretrain.phases: all datasets of '{phase.name}' are empty", remedy="see pairs.json for the reasons"
+            )
+        return filled
+
+    def _benchmarks(self) -> list[PairDataset]:
+        """The datasets whose held-out pairs are what is asked."""
+        names = self.config.balancing.benchmarks or tuple(self.names)
+        absent = [name for name in names if name not in self.data.datasets]
+        if absent:
+            raise UserError(
+                f"pretrain.balancing.benchmarks names {', '.join(absent)}, which no phase reads",
+                remedy=f"name some of: {', '.join(self.names)}",
+            )
+        return [self.data.datasets[name] for name in names]
+
+    def _heads(self) -> list[nn.Module]:
+        return [part for part in (self.trainee.temperatures, self.trainee.gate) if part is not None]

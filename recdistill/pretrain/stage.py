@@ -1,0 +1,83 @@
+"""The ``pretrain`` stage: pair datasets and content features → a student that knows content, and its item vectors.
+
+Memory: the catalogue's features (4 · N · Σ tokens · width bytes, N items and texts), the pairs (28 + 8 · H bytes each,
+H hard negatives a query), a batch's vectors; while mining, 4 · N · d bytes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from recdistill.checkpoint import remove
+from recdistill.contracts.fold import FITS, Fold
+from recdistill.contracts.tables import write_json
+from recdistill.errors import UserError
+from recdistill.pretrain.config import PretrainConfig
+from recdistill.pretrain.phases import Pretraining
+from recdistill.students import StudentConfig
+from recdistill.training import LogFn
+from recdistill.world import World
+
+
+def pretrain(
+    config: PretrainConfig,
+    student: StudentConfig,
+    *,
+    fold: Fold,
+    content: Path,
+    pairs: Path,
+    out: Path,
+    cache: Path | None,
+    seed: int,
+    key: str,
+    log: Callable[[str], LogFn],
+    world: World = World(),
+) -> None:
+    """Write ``out/<fit>/pretrained_student`` (a model), the catalogue's vectors beside it, and ``out/pretrain.json``.
+
+    The selection fit trains each phase up to the step that validates best, by the mean over the phase's datasets of
+    their held-out pairs' NDCG at 50; the final fit repeats the phases on its own pairs for as many steps.
+
+    Args:
+        content: folder of the ``encode`` stage; pairs: folder of the ``pair`` stage, with ``<fit>/``.
+        cache: folder of cached features, for texts that are no items'; None: the default one.
+        key: fingerprint that a checkpoint must carry to be resumed.
+        log: gives the curve of a name.
+        world: the processes that train together.
+
+    Raises:
+        UserError: a phase names a dataset that is not there, or all of its datasets are empty; or the batch cannot be
+            shared evenly among the processes.
+        Diverged: a loss is not finite; the batch is named.
+    """
+    if config.batch_size % world.size:
+        raise UserError(
+            f"pretrain.batch_size ({config.batch_size}) is no multiple of the {world.size} processes",
+            remedy="choose one that is",
+        )
+    steps: dict[str, int] = {}
+    summary: dict[str, Any] = {"phases": {}}
+    for of in FITS:
+        training = Pretraining(
+            config, student, fold=fold, content=content, pairs=pairs / of, cache=cache, of=of, seed=seed, world=world
+        )
+        kept = []
+        for phase in config.phases:
+            name = f"{of}-{phase.name}"
+            kept.append(out / f".{name}.checkpoint")
+            fitted, about = training.run(phase, kept[-1], f"{key}/{name}", log(name), steps=steps.get(phase.name))
+            if of == "selection":
+                steps[phase.name] = fitted.best_step
+                summary["phases"][phase.name] = {
+                    "steps": fitted.best_step,
+                    "validation_ndcg_at_50": None if math.isnan(fitted.best_score) else fitted.best_score,
+                    **about,
+                }
+        world.first(lambda training=training, of=of: training.write(out / of))  # type: ignore[misc]
+        for checkpoint in kept:
+            remove(checkpoint, world=world)
+    if world.leads:
+        write_json(summary, out / "pretrain.json")
