@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import yaml
 from omegaconf import OmegaConf
@@ -77,17 +77,31 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _pretraining_can_be_done(self) -> Recipe:
-        """Phases read datasets that are made, and distillation begins where there is a beginning."""
-        if self.pretrain is not None:
-            made = self.pairs.datasets() if self.pairs is not None else ()
-            unknown = sorted({name for name in self.pretrain.datasets() if name not in made})
-            if not made or unknown:
-                raise ValueError(
-                    f"pretrain reads {', '.join(unknown) or 'pair datasets'}, which the section 'pairs' does not make"
-                )
-        elif self.distill.start == "pretrained":
-            raise ValueError("distill.start is 'pretrained', but there is no section 'pretrain'")
+        """A stage that is told of a dataset or an instruction that no section gives would die late."""
+        faults = [
+            InitErrorDetails(type=PydanticCustomError("pretraining", why), loc=loc, input=got)
+            for loc, why, got in self._missing_of_pretraining()
+        ]
+        if faults:
+            raise ValidationError.from_exception_data(type(self).__name__, faults)
         return self
+
+    def _missing_of_pretraining(self) -> Iterator[tuple[tuple[str | int, ...], LiteralString, str]]:
+        """Key, what is wrong with it, and what it says."""
+        if self.pretrain is None:
+            if self.distill.start == "pretrained":
+                yield ("distill", "start"), "there is no section 'pretrain'", self.distill.start
+            return
+        made = self.pairs.datasets() if self.pairs is not None else ()
+        if not made:
+            yield ("pretrain",), "there are no pair datasets: add a section 'pairs', e.g. {}", ""
+        for loc, name in self.pretrain.datasets():
+            if made and name not in made:
+                yield ("pretrain", *loc), "the section 'pairs' makes no such dataset", name
+        for dataset, sides in self.pretrain.instructions.items():
+            for side, told in (("query", sides.query), ("target", sides.target)):
+                if told is not None and told not in self.student.instructions:
+                    yield ("pretrain", "instructions", dataset, side), "student.instructions has no such name", told
 
     def questions(self) -> QuestionsConfig:
         """What is chosen is chosen by the questions that judge, asked of the validation window."""

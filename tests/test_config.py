@@ -141,3 +141,30 @@ def test_what_a_recipe_leaves_open_must_be_given(tmp_path):
 
 def test_a_bar_is_a_delimiter(tmp_path):
     assert "got '|'" in faults(tmp_path, "name=a", "seeds=|")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["pretrain={}"], "pretrain: there are no pair datasets"),
+        (["distill.start=pretrained"], "distill.start: there is no section 'pretrain' \\(got 'pretrained'\\)"),
+        (
+            ["pairs={session: null}", "pretrain={phases: [{name: a, datasets: [same_tag, session]}]}"],
+            r"pretrain.phases.0.datasets.1: the section 'pairs' makes no such dataset \(got 'session'\)",
+        ),
+        (
+            ["pairs={}", "pretrain.instructions.item_label.query=describe"],
+            r"pretrain.instructions.item_label.query: student.instructions has no such name \(got 'describe'\)",
+        ),
+    ],
+)
+def test_pretraining_needs_its_datasets_and_instructions(tmp_path, overrides, message):
+    with pytest.raises(UserError, match=message):
+        load_recipe(write(tmp_path, SYNTHETIC), overrides)
+
+
+def test_the_readme_s_pretraining_is_a_recipe(tmp_path):
+    section = (Path(__file__).parents[1] / "README.md").read_text().split("## Content-aware training")[1]
+    shown = section.split("```yaml\n")[1].split("```")[0]
+    recipe = load_recipe(write(tmp_path, SYNTHETIC + shown))
+    assert [phase.name for phase in recipe.pretrain.phases] == ["wide", "near"]

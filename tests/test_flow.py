@@ -104,6 +104,19 @@ def test_a_changed_setting_runs_just_what_depends_on_it(whole, tmp_path):
     assert ran == {"mine", "distill", "evaluate", "rank", "export", "report"}
 
 
+def test_distillation_goes_on_from_what_pretraining_left(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    said = run(tmp_path / "run", "distill.start=pretrained", "distill.trials=[{}]", "distill.steps=1")
+    ran = {line.split(":")[0].rsplit("/", 1)[-1] for line in said.splitlines() if "done in" in line}
+    assert ran == {"distill", "evaluate", "rank", "export", "report"}
+    tables = [
+        EmbeddingTable.read(next((tmp_path / "run").glob(f"seed-0/*/{stage}/final/{name}.parquet"))).vectors
+        for stage, name in (("pretrain", "pretrained_student"), ("distill", "student"), ("distill", "content_student"))
+    ]
+    cosine = [(tables[0] * other).sum(1).mean() for other in tables[1:]]
+    assert cosine[0] > 0.99 > cosine[1]  # one step away from where it began; the content student began afresh
+
+
 def test_a_model_that_is_not_exported_is_not_tracked_either(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
     said = run(tmp_path / "run", "export.mlflow_model=false")

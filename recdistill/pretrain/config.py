@@ -81,12 +81,15 @@ class PretrainConfig(Settings):
     threshold_queries: int = Field(1000, ge=1, description="queries by which a dataset's λ* is found")
     balancing: BalancingConfig = BalancingConfig()
 
-    def datasets(self) -> Iterator[str]:
-        """Names of the pair datasets that the settings mention."""
-        for phase in self.phases:
-            yield from phase.datasets or ()
-        yield from self.instructions
-        yield from self.balancing.benchmarks or ()
+    def datasets(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Key and name of each pair dataset that the settings mention."""
+        for place, phase in enumerate(self.phases):
+            for at, name in enumerate(phase.datasets or ()):
+                yield ("phases", place, "datasets", at), name
+        for name in self.instructions:
+            yield ("instructions", name), name
+        for at, name in enumerate(self.balancing.benchmarks or ()):
+            yield ("balancing", "benchmarks", at), name
 
     @model_validator(mode="after")
     def _consistent(self) -> PretrainConfig:
