@@ -146,7 +146,7 @@ def _split(name: str, graded: bool, hashes: np.ndarray, columns: _Columns, held_
     draw = mix(0, first, second)
     held = draw < np.uint64(held_out * 2.0**64)
     if held.sum() > most:
-        held &= draw <= np.sort(draw[held])[most - 1]
+        held &= draw < np.sort(draw[held])[most]
 
     def rows(values: np.ndarray, mask: np.ndarray) -> Tensor:
         return torch.from_numpy(values[mask])
