@@ -36,7 +36,16 @@ from recdistill.errors import UserError
 from recdistill.evaluation import compare, evaluate, summarise, to_metrics_json
 from recdistill.export import export
 from recdistill.ingest import ingest, input_fingerprint
-from recdistill.inputs import digest, input_places, local_towers, media_folders, placeless_sections, roots, sections
+from recdistill.inputs import (
+    digest,
+    input_places,
+    local_fuser,
+    local_towers,
+    media_folders,
+    placeless_sections,
+    roots,
+    sections,
+)
 from recdistill.mining import mine
 from recdistill.pairs import pair
 from recdistill.pretrain import pretrain
@@ -336,7 +345,7 @@ def _fold_stages(
                 log=log,
             ),
             uses=["distill", "student"],
-            extra=questions,
+            extra={**questions, "fuser": [folder_digest(path) for path in local_fuser(recipe.student)]},
             reads=["split", "content", f"{base}/teach", f"{base}/mine", *begun],
             code=["distill", "objectives", "students", "retrieval"],
             **of,
@@ -425,6 +434,7 @@ def _content_aware_stages(
                 log=log,
             ),
             uses=["pretrain", "student"],
+            extra={"fuser": [folder_digest(path) for path in local_fuser(recipe.student)]},
             reads=["split", "content", f"{base}/pair"],
             code=["pretrain", "objectives", "students", "retrieval"],
             **of,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from recdistill.config import Recipe
 from recdistill.ingest import DataConfig
-from recdistill.students import EncodersConfig
+from recdistill.students import EncodersConfig, StudentConfig
 from recdistill.students.config import PACKAGED
 
 _PLACES = {"root", "cache"}  # settings of where things are kept; no result depends on them
@@ -44,6 +44,7 @@ def input_places(recipe: Recipe) -> Iterator[Path]:
     yield from media_folders(data)
     yield from (table.path for table in recipe.teachers.external)
     yield from local_towers(recipe.encoders)
+    yield from local_fuser(recipe.student)
 
 
 def roots(data: DataConfig) -> list[Path]:
@@ -60,8 +61,16 @@ def media_folders(data: DataConfig) -> list[Path]:
 
 def local_towers(encoders: EncodersConfig) -> list[Path]:
     """The folders of the towers that are neither packaged nor a hub's."""
-    names = (tower.name for tower in (encoders.text, encoders.image, encoders.audio) if tower is not None)
-    folders = (Path(name).expanduser() for name in names if not name.startswith(PACKAGED))
+    return _folders(tower.name for tower in (encoders.text, encoders.image, encoders.audio) if tower is not None)
+
+
+def local_fuser(student: StudentConfig) -> list[Path]:
+    """The folder of the student's fuser, if it has one by name that is no hub's."""
+    return _folders([student.fuser] if student.fuser is not None else [])
+
+
+def _folders(models: Iterable[str]) -> list[Path]:
+    folders = (Path(name).expanduser() for name in models if not name.startswith(PACKAGED))
     return [folder.resolve() for folder in folders if folder.is_dir()]
 
 

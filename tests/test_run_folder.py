@@ -253,6 +253,22 @@ def test_an_encoder_replaced_in_place_runs_encode_again(world: World) -> None:
     assert world.fingerprints(f"encoders.text.name={tower}", f"encoders.cache={world.home / 'cache'}") == after
 
 
+def test_a_fuser_replaced_in_place_runs_distill_again(world: World) -> None:
+    import numpy as np
+
+    decoder = world.home / "decoder"
+    decoder.mkdir()
+    settings = ("student.kind=fusion", f"student.fuser={decoder}")
+    save_file({"a": np.zeros(3, np.float32)}, decoder / "model.safetensors")
+    before = world.fingerprints(*settings)
+    assert world.fingerprints(*settings) == before
+    save_file({"a": np.ones(3, np.float32)}, decoder / "model.safetensors")
+    after = world.fingerprints(*settings)
+    changed = {name for name in before if after[name] != before[name]}
+    assert any(name.endswith("/distill") for name in changed)
+    assert not any(name in ("data", "content", "split") or name.endswith(("/teach", "/mine")) for name in changed)
+
+
 def test_the_fold_that_the_exported_student_is_of_is_said(world: World) -> None:
     folds = load_recipe(world.recipe, ["split.protocol=folds", "split.folds=3"])
     (said,) = remarks(folds, "export", world.home)

@@ -11,7 +11,7 @@ from recdistill.students.config import MODALITIES, StudentConfig
 from recdistill.students.configuration import RecDistillStudentConfig
 from recdistill.students.encoders.towers import Towers
 from recdistill.students.featurizer.featurizer import Featurizer
-from recdistill.students.fusers import embedding_width, load_decoder
+from recdistill.students.fusers import architecture_of, embedding_width, load_decoder
 from recdistill.students.modeling import RecDistillStudent
 from recdistill.students.prompts import prompt_features
 
@@ -58,7 +58,7 @@ def build_student(config: StudentConfig, *, content: Path, seed: int) -> RecDist
         fusion_queries=config.queries,
         attention=config.attention,
         fuser={
-            "architecture": decoder.config.to_dict(),
+            "architecture": architecture_of(decoder),
             "training": config.fuser_training,
             "rank": config.lora_rank,
             "alpha": config.lora_alpha,

@@ -143,8 +143,13 @@ def load_decoder(name: str, *, causal: bool) -> PreTrainedModel:
     return model
 
 
+def architecture_of(model: PreTrainedModel) -> dict[str, Any]:
+    """What :func:`empty_decoder` needs, JSON-able; where the model came from is no part of it."""
+    return {name: value for name, value in model.config.to_dict().items() if name != "_name_or_path"}
+
+
 def empty_decoder(config: dict[str, Any]) -> PreTrainedModel:
-    """The decoder of a configuration that :func:`load_decoder`'s model carried; its weights are loaded later."""
+    """The decoder of an :func:`architecture_of` one; its weights are loaded later."""
     from transformers import AutoConfig, AutoModel
 
     settings = dict(config)

@@ -5,7 +5,6 @@ Shapes: B items, T tokens, W a modality's width, M modalities, d the student's w
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -16,19 +15,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from recdistill.errors import UserError
-from recdistill.students.assemble import Units, assemble, mean_clips
 from recdistill.students.body import build_body, read_batch
 from recdistill.students.config import MODALITIES
 from recdistill.students.configuration import RecDistillStudentConfig
 from recdistill.students.content import NewItems
-from recdistill.students.encoders.media import Source, spread
-from recdistill.students.encoders.tower import MediaTower, encode_media
 from recdistill.students.encoders.towers import Towers
 from recdistill.students.featurizer.featurizer import Featurizer
 from recdistill.students.hiding import hide_modalities
 from recdistill.students.prompts import Prompt, with_prompt
+from recdistill.students.reading import check_readable, read_items
 from recdistill.students.store import FeatureStore
-from recdistill.students.text import compose, text_units
 
 
 class RecDistillStudent(PreTrainedModel):
@@ -169,11 +165,12 @@ class RecDistillStudent(PreTrainedModel):
                 the student reads; the message names it by index. Or the student knows no such instruction.
         """
         new = NewItems.parse(items, self.featurizer.fields, text_places=self.featurizer.text_places)
-        self._check_readable(new)
+        check_readable(new, self.modalities)
         parts = []
         with _evaluating(self):
             for start in range(0, len(items), batch_size):
-                features, present = self._features(new, np.arange(start, min(start + batch_size, len(items))))
+                rows = np.arange(start, min(start + batch_size, len(items)))
+                features, present = read_items(new, rows, self.featurizer, self.towers, self.modalities)
                 parts.append(self(*self._instructed(features, present, instruction)))
         return _finish(parts, self.config.dim, normalize=normalize)
 
@@ -184,59 +181,12 @@ class RecDistillStudent(PreTrainedModel):
             return features, present
         return with_prompt(features, present, self.instruction(instruction))
 
-    def _features(self, new: NewItems, rows: np.ndarray) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        block, units = new.block.take(rows), {}
-        if "text" in self.modalities:
-            places = self.featurizer.text_places
-            texts, owner, place = text_units(block.texts, places)
-            if texts:
-                units["text"] = Units(self.towers.text.encode(texts), owner, place if places else None)
-        faults: dict[int, list[str]] = {}
-        for modality, media, most in self._media(new):
-            chosen = [spread(media[row], most) for row in rows]
-            found = _encode(getattr(self.towers, modality), chosen, rows, faults)
-            if found is not None:
-                units[modality] = mean_clips(found) if modality == "audio" else found
-        features, present = assemble(self.featurizer, block, units)
-        there = torch.stack([present[m] for m in self.modalities]).any(0)
-        for row, why in faults.items():
-            if not there[row - rows[0]]:
-                raise UserError(
-                    f"item {row} has nothing readable: {'; '.join(why)}",
-                    remedy="give a readable file, or another modality",
-                )
-            warnings.warn(f"item {row}: counted as missing: {'; '.join(why)}", stacklevel=4)
-        return features, present
-
     @property
     def towers(self) -> Towers:
         """The frozen encoders, loaded by name when they are first needed."""
         if self._towers is None:
             self._towers = Towers(self.featurizer.encoders, expected=self.featurizer.spec["identities"])
         return self._towers
-
-    def _media(self, new: NewItems) -> list[tuple[str, list[list[Any]], int]]:
-        """Modality, each item's media and the most that are looked at, of those that the student reads."""
-        encoders, found = self.featurizer.encoders, list[tuple[str, list[list[Any]], int]]()
-        if "image" in self.modalities and encoders.image is not None:
-            found.append(("image", cast(list[list[Any]], new.images), encoders.image.frames))
-        if "audio" in self.modalities and encoders.audio is not None:
-            found.append(("audio", cast(list[list[Any]], new.audio), encoders.audio.clips))
-        return found
-
-    def _check_readable(self, new: NewItems) -> None:
-        has = {
-            "text": np.array([bool(compose(fields)) for fields in new.block.texts], dtype=bool),
-            "structured": new.block.structured,
-            "image": np.array([bool(media) for media in new.images], dtype=bool),
-            "audio": np.array([bool(media) for media in new.audio], dtype=bool),
-        }
-        nothing = np.flatnonzero(~np.logical_or.reduce([has[m] for m in self.modalities]))
-        if len(nothing):
-            raise UserError(
-                f"item {nothing[0]} has nothing that this student reads ({', '.join(self.modalities)})",
-                remedy="give one of these, or train a student that reads what the item has",
-            )
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: the modules' own initialisation stands."""
@@ -250,21 +200,6 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(training)
-
-
-def _encode(
-    tower: MediaTower, media: Sequence[Sequence[Source]], rows: np.ndarray, faults: dict[int, list[str]]
-) -> Units | None:
-    flat = [(place, source) for place, mine in enumerate(media) for source in mine]
-    if not flat:
-        return None
-    vectors, why = encode_media(tower, [source for _, source in flat])
-    for (place, _), fault in zip(flat, why, strict=True):
-        if fault is not None:
-            faults.setdefault(int(rows[place]), []).append(fault)
-    if vectors is None:
-        return None
-    return Units(vectors, np.array([place for (place, _), fault in zip(flat, why, strict=True) if fault is None]))
 
 
 def _finish(parts: Sequence[Tensor], dim: int, *, normalize: bool) -> np.ndarray:

@@ -224,6 +224,7 @@ def test_saved_it_loads_without_the_decoders_folder(world: World, store: Feature
     for how, student in students.items():
         step(student, store)
         student.save_pretrained(tmp_path / how)
+        assert str(tmp_path / "qwen3") not in (tmp_path / how / "config.json").read_text()
     shutil.rmtree(tmp_path / "qwen3")
     done = subprocess.run([sys.executable, "-c", LOAD, *students], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
