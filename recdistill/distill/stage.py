@@ -1,6 +1,7 @@
 """The ``distill`` stage: interest pairs, teacher tables and content features → students and their item vectors.
 
-Memory: the catalogue's features (4 · I · Σ tokens · width bytes), the pairs (4 · P · L bytes), and a batch's vectors.
+Memory: the catalogue's features (4 · I · Σ tokens · width bytes), the pairs (4 · P · L bytes), and a batch's vectors;
+of tuned towers the weights, and those that are trained four times more (gradients, two moments, the best state).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from recdistill.retrieval.cases import Cases
 from recdistill.retrieval.config import QuestionsConfig
 from recdistill.retrieval.questions import fold_cases
 from recdistill.retrieval.ranks import seq2item_recall
-from recdistill.students import FeatureStore, RecDistillStudent, StudentConfig, build_student
+from recdistill.students import FeatureSource, RecDistillStudent, StudentConfig, build_student, feature_source
+from recdistill.students.tuning import TrainedState, parameter_groups
 from recdistill.training import Fitted, LogFn, fit
 
 STUDENT = "student"
@@ -43,6 +45,7 @@ def distill(
     questions: QuestionsConfig,
     *,
     fold: Fold,
+    data: Path,
     content: Path,
     teach: Path,
     mine: Path,
@@ -60,13 +63,15 @@ def distill(
 
     Args:
         questions: those of the validation window choose.
+        data: folder with the canonical ``items`` and ``media`` tables, which tuned towers read.
         content: folder of the ``encode`` stage; teach, mine: folders with ``<fit>/``.
         pretrain: folder with ``<fit>/pretrained_student``, from which the student starts; None: from drawn weights.
         key: fingerprint that a checkpoint must carry to be resumed.
         log: gives the curve of a name.
     """
     cases = fold_cases(questions, fold, "selection", seed=seed)
-    inputs = _Inputs(fold, FeatureStore.load(content, cases.item_ids), content, teach, mine, pretrain)
+    features = feature_source(student, content=content, data=data, item_ids=cases.item_ids)
+    inputs = _Inputs(fold, features, content, teach, mine, pretrain)
     summary: dict[str, Any] = {}
     for subject, trials in (("content_student", CONTENT_ONLY), (STUDENT, config.trials)):
         scores: list[float] = []
@@ -102,7 +107,7 @@ class _Inputs:
     """What every training of the stage reads."""
 
     fold: Fold
-    features: FeatureStore
+    features: FeatureSource
     content: Path
     teach: Path
     mine: Path
@@ -131,6 +136,7 @@ class _Training:
             if inputs.pretrain is None or subject != STUDENT
             else RecDistillStudent.from_pretrained(inputs.pretrain / of / "pretrained_student")
         )
+        self.tower_learning_rate = student.tower_learning_rate
         pairs = inputs.mine / of / "interest_pairs.parquet"
         self.pairs = InterestPairs(pairs, training, history_power=trial.history_power)
         distils = trial.weights.relational or trial.weights.alignment
@@ -148,13 +154,12 @@ class _Training:
         """Train, validating on ``cases`` if given; ``steps`` ends the same schedule earlier."""
         config = self.config
         modules = nn.ModuleDict({"student": self.student, "head": self.head, "projections": self.projections})
-        optimizer = torch.optim.AdamW(
-            [p for p in modules.parameters() if p.requires_grad],
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
+        groups = parameter_groups(
+            modules, self.student.tuned, learning_rate=config.learning_rate, share=self.tower_learning_rate
         )
+        optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, max_lr=config.learning_rate, total_steps=config.steps + 1
+            optimizer, max_lr=[group["lr"] for group in groups], total_steps=config.steps + 1
         )
         step = DistillStep(
             student=self.student,
@@ -176,7 +181,7 @@ class _Training:
             key=key,
             checkpoint=checkpoint,
             log=log,
-            state={"modules": modules, "optimizer": optimizer, "schedule": schedule},
+            state={"modules": TrainedState(modules), "optimizer": optimizer, "schedule": schedule},
             description=f"distill · {checkpoint.stem.lstrip('.')}",
             validate=(lambda: seq2item_recall(self.vectors(), cases, k=10)) if cases is not None else None,
             validate_every=config.validate_every,

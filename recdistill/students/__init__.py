@@ -13,27 +13,33 @@ if TYPE_CHECKING:
     from recdistill.students.config import EncodersConfig, StudentConfig
     from recdistill.students.configuration import RecDistillStudentConfig
     from recdistill.students.modeling import RecDistillStudent
+    from recdistill.students.source import FeatureSource
+    from recdistill.students.sources import feature_source
     from recdistill.students.stage import encode
     from recdistill.students.store import FeatureStore
 
 _HOME = {
     "EncodersConfig": "config",
+    "FeatureSource": "source",
     "FeatureStore": "store",
     "RecDistillStudent": "modeling",
     "RecDistillStudentConfig": "configuration",
     "StudentConfig": "config",
     "build_student": "build",
     "encode": "stage",
+    "feature_source": "sources",
 }
 
 __all__ = [
     "EncodersConfig",
+    "FeatureSource",
     "FeatureStore",
     "RecDistillStudent",
     "RecDistillStudentConfig",
     "StudentConfig",
     "build_student",
     "encode",
+    "feature_source",
 ]
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from recdistill.errors import UserError
-from recdistill.students.config import MODALITIES, StudentConfig
+from recdistill.students.config import StudentConfig, Tuning
 from recdistill.students.configuration import RecDistillStudentConfig
+from recdistill.students.encoders.text import HuggingFaceText
+from recdistill.students.encoders.tower import NetworkTower
 from recdistill.students.encoders.towers import Towers
 from recdistill.students.featurizer.featurizer import Featurizer
 from recdistill.students.fusers import architecture_of, embedding_width, load_decoder
 from recdistill.students.modeling import RecDistillStudent
 from recdistill.students.prompts import prompt_features
+from recdistill.students.tuning import plan_tuning, tuned_towers
 
 
 def build_student(config: StudentConfig, *, content: Path, seed: int) -> RecDistillStudent:
@@ -30,9 +34,10 @@ def build_student(config: StudentConfig, *, content: Path, seed: int) -> RecDist
             f"student.modalities names {', '.join(absent)}, but the catalogue has {', '.join(featurizer.widths)} only",
             remedy="leave it out, or check the encoders section and the items' columns",
         )
-    read: list[str] = [
-        m for m in MODALITIES if m in featurizer.widths and (config.modalities is None or m in config.modalities)
-    ]
+    read = config.reads(featurizer.widths)
+    tuned = tuned_towers(config, featurizer, read=read)
+    towers = Towers(featurizer.encoders, expected=featurizer.spec["identities"])
+    plans: dict[str, Any] = {m: _plan(getattr(towers, m), config, how, m) for m, how in tuned.items()}
     if config.instructions and "text" not in featurizer.widths:
         raise UserError(
             "student.instructions are read by the text tower, but the catalogue has no encoded text",
@@ -48,7 +53,7 @@ def build_student(config: StudentConfig, *, content: Path, seed: int) -> RecDist
         kind=config.kind,
         dim=config.dim,
         prefixes=[width for width in config.prefixes if width < config.dim],
-        modalities=read,
+        modalities=list(read),
         modality_dropout=config.modality_dropout,
         field_dropout=config.field_dropout,
         feature_dropout=config.dropout,
@@ -66,13 +71,20 @@ def build_student(config: StudentConfig, *, content: Path, seed: int) -> RecDist
         if decoder is not None
         else None,
         instructions=config.instructions,
+        towers=plans or None,
         featurizer=featurizer.spec,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        student = RecDistillStudent(full, decoder=decoder)
+        student = RecDistillStudent(full, decoder=decoder, trained={m: getattr(towers, m).trained for m in tuned})
     student.featurizer.load_state_dict(featurizer.state_dict())
     if config.instructions:
-        towers = Towers(featurizer.encoders, expected=featurizer.spec["identities"])
         student.prompts = prompt_features(featurizer, towers, list(config.instructions.values()))
     return student
+
+
+def _plan(tower: HuggingFaceText | NetworkTower, config: StudentConfig, how: Tuning, modality: str) -> dict[str, Any]:
+    plan = plan_tuning(
+        tower.network, tower.sample(), how=how, rank=config.lora_rank, alpha=config.lora_alpha, modality=modality
+    )
+    return {"architecture": tower.network.architecture, "plan": plan}

@@ -29,6 +29,7 @@ _MEDIA_ROWS = 256  # rows of media, with their bytes, in memory
 _SAVE_SECONDS, _SAVE_UNITS = 15.0, 8192  # what a kill can cost
 
 MediaKind = Literal["image", "audio"]
+MEDIA_COLUMNS: dict[MediaKind, str] = {"image": names.IMAGES, "audio": names.AUDIO}
 
 
 @dataclass
@@ -127,7 +128,7 @@ def fill_media(
     queues = {kind: _Queue(kind, towers[kind], caches[kind], found) for kind in caches}
     ids = pa.array(list(wanted), pa.string())
     with track("encode · media", len(wanted)) as advance:
-        for medium, data in _media(path, ids) if len(ids) else ():
+        for medium, data in read_media(path, ids) if len(ids) else ():
             kind = wanted[medium]
             found.efforts[kind].units += 1
             try:
@@ -208,7 +209,12 @@ class _Queue:
         self._waiting.clear()
 
 
-def _media(path: Path, wanted: pa.Array) -> Iterator[tuple[str, bytes | Path]]:
+def read_media(path: Path, wanted: pa.Array) -> Iterator[tuple[str, bytes | Path]]:
+    """Ids and contents or files of the ``media`` table's rows that are wanted.
+
+    Raises:
+        UserError: there is no such table.
+    """
     if not path.exists():
         raise UserError(f"{path}: no such table", remedy="run the stage that writes it first")
     with pq.ParquetFile(path) as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ from recdistill.settings import Settings
 Modality = Literal["audio", "image", "text", "structured"]
 # In the order in which a student reads them (METHOD 2: audio, vision, text; ours: structured fields behind).
 MODALITIES: tuple[Modality, ...] = ("audio", "image", "text", "structured")
+Tuning = Literal["lora", "full"]
 PACKAGED = "packaged:"
 
 
@@ -24,6 +26,10 @@ class TextEncoderConfig(Settings):
     tokens: Literal["pooled", "fields"] = Field(
         "pooled",
         description="one vector of all fields, or one a field: a field can then be missing or be dropped alone",
+    )
+    output: Literal["hidden", "embeddings"] = Field(
+        "hidden",
+        description="mean of the last hidden states, or of the token embeddings alone (cheap, of a language model)",
     )
     max_tokens: int = Field(256, ge=8, description="longer texts are cut; the model's own limit applies too")
     lexical: int = Field(
@@ -145,11 +151,25 @@ class StudentConfig(Settings):
     fuser_training: Literal["full", "lora", "frozen"] = Field(
         "full", description="what of a fuser by name is trained: all, low-rank adapters of its projections, nothing"
     )
-    lora_rank: int = Field(8, ge=1, description="of the adapters")
+    tuning: dict[Modality, Tuning] = Field(
+        {},
+        description="towers that are trained with the student, by modality: lora (adapters alone) or full; "
+        "the others are frozen, and their features cached",
+    )
+    lora_rank: int = Field(8, ge=1, description="of the adapters of fuser and towers")
     lora_alpha: float = Field(16.0, gt=0, description="adapters weigh this over their rank")
+    tower_learning_rate: float = Field(
+        0.05, gt=0, le=1, description="of tuned towers, as a share of the student's other weights'"
+    )
+
+    def reads(self, encoded: Collection[str]) -> list[Modality]:
+        """What is read of the modalities that were encoded, in the students' order."""
+        return [m for m in MODALITIES if m in encoded and (self.modalities is None or m in self.modalities)]
 
     @model_validator(mode="after")
     def _consistent(self) -> StudentConfig:
+        if "structured" in self.tuning:
+            raise ValueError("tuning names structured, which has no tower")
         if self.width % self.heads:
             raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
         if any(prefix < 1 for prefix in self.prefixes):

@@ -5,8 +5,10 @@ Shapes: B items, T tokens, W a modality's width, M modalities, d the student's w
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -19,28 +21,44 @@ from recdistill.students.body import build_body, read_batch
 from recdistill.students.config import MODALITIES
 from recdistill.students.configuration import RecDistillStudentConfig
 from recdistill.students.content import NewItems
+from recdistill.students.encoders.network import Trained
 from recdistill.students.encoders.towers import Towers
 from recdistill.students.featurizer.featurizer import Featurizer
 from recdistill.students.hiding import hide_modalities
 from recdistill.students.prompts import Prompt, with_prompt
 from recdistill.students.reading import check_readable, read_items
+from recdistill.students.source import Features, FeatureSource
 from recdistill.students.store import FeatureStore
+from recdistill.students.tuned import TunedTowers
+
+_BATCH, _RAW_BATCH = 4096, 64  # items; pictures of a batch are in memory, and of the next
 
 
 class RecDistillStudent(PreTrainedModel):
     """Places an item by its content.
 
-    ``save_pretrained`` keeps the featurizer and the towers' names, not the towers' weights.
+    ``save_pretrained`` keeps the featurizer, the frozen towers' names and not their weights, and tuned towers whole.
     """
 
     config_class = RecDistillStudentConfig
     main_input_name = "features"
     base_model_prefix = ""
-    supports_gradient_checkpointing = True  # of the fusing kind
+    supports_gradient_checkpointing = True  # of the fusing kind, and of tuned towers
     prompts: Tensor | None
 
-    def __init__(self, config: RecDistillStudentConfig, *, decoder: PreTrainedModel | None = None) -> None:
-        """``decoder``: the fuser with its pretrained weights; None: as configured, with weights to be loaded."""
+    def __init__(
+        self,
+        config: RecDistillStudentConfig,
+        *,
+        decoder: PreTrainedModel | None = None,
+        trained: Mapping[str, Trained] | None = None,
+    ) -> None:
+        """As configured, with weights to be loaded.
+
+        Args:
+            decoder: the fuser with its pretrained weights.
+            trained: the tuned towers with theirs.
+        """
         super().__init__(config)
         if config.featurizer is None or not config.modalities:
             raise ValueError("a student is built with build_student, or loaded with from_pretrained")
@@ -54,6 +72,7 @@ class RecDistillStudent(PreTrainedModel):
         if decoder is not None:
             for module in decoder.modules():
                 cast(Any, module)._is_hf_initialized = True  # or post_init would draw its weights anew
+        self.tuned = TunedTowers(config.towers or {}, self.featurizer.encoders, given=trained)
         self._towers: Towers | None = None
         self.post_init()
 
@@ -62,14 +81,15 @@ class RecDistillStudent(PreTrainedModel):
         """Widths that serve, ascending; the full width is the last."""
         return (*sorted({width for width in self.config.prefixes or () if width < self.config.dim}), self.config.dim)
 
-    def forward(self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
-        """Vectors of items given as features; what :meth:`FeatureStore.batch` returns.
+    def forward(self, features: Features, present: Mapping[str, Tensor]) -> Tensor:
+        """Vectors of items given as features; what :meth:`FeatureSource.batch` returns.
 
         In training, present modalities are hidden at random, never all of an item's, and fields of those left.
 
         Args:
-            features: modality → [B, T, W]; what the student does not read is ignored, what is left out is missing.
-                Under "instruction" the features of a prompt (:meth:`instruction`), if the items have one.
+            features: modality → [B, T, W], or raw units where the tower is tuned; what the student does not read is
+                ignored, what is left out is missing. Under "instruction" the features of a prompt
+                (:meth:`instruction`), if the items have one.
             present: modality → [B] bool. What an absent modality holds has no influence.
 
         Returns:
@@ -82,7 +102,7 @@ class RecDistillStudent(PreTrainedModel):
         return vectors
 
     def views(
-        self, features: Mapping[str, Tensor], present: Mapping[str, Tensor], subsets: Sequence[Sequence[str]]
+        self, features: Features, present: Mapping[str, Tensor], subsets: Sequence[Sequence[str]]
     ) -> tuple[Tensor, Tensor]:
         """Vectors that subsets of the modalities give, of which :meth:`forward` would see nothing else.
 
@@ -107,10 +127,11 @@ class RecDistillStudent(PreTrainedModel):
         return self.body.views(given, there, member, prompt), (there & member[:, None]).any(-1)
 
     def _read(
-        self, features: Mapping[str, Tensor], present: Mapping[str, Tensor]
+        self, features: Features, present: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], Tensor, Prompt | None]:
         dropout = self.config.field_dropout if self.training else 0.0
-        return read_batch(self.featurizer, self.modalities, features, present, field_dropout=dropout)
+        values = self.tuned(features, self.featurizer, reads=self.modalities)
+        return read_batch(self.featurizer, self.modalities, values, present, field_dropout=dropout)
 
     def instruction(self, name: str) -> Tensor:
         """[1, T, w] features of the instruction of that name, for "instruction" in :meth:`forward`'s.
@@ -128,14 +149,33 @@ class RecDistillStudent(PreTrainedModel):
 
     @torch.inference_mode()
     def encode_store(
-        self, store: FeatureStore, *, batch_size: int = 4096, normalize: bool = True, instruction: str | None = None
+        self,
+        store: FeatureSource,
+        *,
+        batch_size: int | None = None,
+        normalize: bool = True,
+        instruction: str | None = None,
     ) -> np.ndarray:
-        """[I, d] float32 vectors of a whole catalogue, as :meth:`encode` gives them for the same items."""
+        """[I, d] float32 vectors of a whole catalogue, as :meth:`encode` gives them for the same items.
+
+        Args:
+            batch_size: items at once; None: 4096, or 64 where towers are tuned. No vector depends on it (1e-5).
+            normalize, instruction: as of :meth:`encode`.
+
+        Raises:
+            ValueError: a tower is tuned, and the store is of frozen ones.
+        """
+        if self.config.towers and isinstance(store, FeatureStore):
+            raise ValueError("the store has a frozen tower's features, where this student's own is tuned")
+        size = batch_size or (_RAW_BATCH if self.config.towers else _BATCH)
+        blocks = [slice(row, row + size) for row in range(0, len(store), size)]
+        parts = []
         with _evaluating(self):
-            parts = [
-                self(*self._instructed(*store.batch(slice(row, row + batch_size)), instruction))
-                for row in range(0, len(store), batch_size)
-            ]
+            for block, following in zip(blocks, [*blocks[1:], None], strict=True):
+                features, present = store.batch(block)
+                if following is not None:
+                    store.prefetch(following)
+                parts.append(self(*self._instructed(features, present, instruction)))
         return _finish(parts, self.config.dim, normalize=normalize)
 
     @torch.inference_mode()
@@ -175,18 +215,27 @@ class RecDistillStudent(PreTrainedModel):
         return _finish(parts, self.config.dim, normalize=normalize)
 
     def _instructed(
-        self, features: dict[str, Tensor], present: dict[str, Tensor], instruction: str | None
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        self, features: Features, present: Mapping[str, Tensor], instruction: str | None
+    ) -> tuple[Features, Mapping[str, Tensor]]:
         if instruction is None:
             return features, present
         return with_prompt(features, present, self.instruction(instruction))
 
     @property
     def towers(self) -> Towers:
-        """The frozen encoders, loaded by name when they are first needed."""
+        """The encoders, loaded by name when they are first needed, but for tuned ones."""
         if self._towers is None:
-            self._towers = Towers(self.featurizer.encoders, expected=self.featurizer.spec["identities"])
+            self._towers = Towers(
+                self.featurizer.encoders,
+                expected=self.featurizer.spec["identities"],
+                trained=self.tuned.trained(str(self.name_or_path)),
+            )
         return self._towers
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *arguments: Any, **options: Any) -> None:
+        """As every transformers model (whose arguments these are); and what tuned towers need beside their weights."""
+        self.tuned.save_settings(Path(save_directory), home=str(self.name_or_path))
+        super().save_pretrained(save_directory, *arguments, **options)
 
     def _init_weights(self, module: nn.Module) -> None:
         """Nothing: the modules' own initialisation stands."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from recdistill.students.content import Block
 from recdistill.students.encoders.towers import Towers
 from recdistill.students.featurizer.featurizer import Featurizer
+from recdistill.students.source import Features
 from recdistill.students.text import clean
 
 PROMPT = "instruction"
@@ -27,8 +28,8 @@ def prompt_features(featurizer: Featurizer, towers: Towers, prompts: Sequence[st
 
 
 def with_prompt(
-    features: Mapping[str, Tensor], present: Mapping[str, Tensor], prompt: Tensor
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    features: Features, present: Mapping[str, Tensor], prompt: Tensor
+) -> tuple[Features, Mapping[str, Tensor]]:
     """A batch all of whose items have the instruction of [1, T, w] features."""
     size = len(next(iter(features.values())))
     there = torch.ones(size, dtype=torch.bool, device=prompt.device)

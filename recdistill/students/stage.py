@@ -28,7 +28,7 @@ from recdistill.contracts.tables import read_table, write_json, write_table
 from recdistill.errors import UserError
 from recdistill.students.assemble import Units, assemble, mean_clips
 from recdistill.students.cache import FeatureCache, default_cache
-from recdistill.students.collect import Effort, MediaKind, blocks, fill_media, fill_texts
+from recdistill.students.collect import MEDIA_COLUMNS, Effort, blocks, fill_media, fill_texts
 from recdistill.students.config import EncodersConfig
 from recdistill.students.content import Catalogue
 from recdistill.students.encoders.media import MediaLimits, spread
@@ -40,7 +40,6 @@ from recdistill.students.vectors import VectorWriter, vector_table
 FEATURES, FEATURIZER = "features", "featurizer"
 RAW_CONTENT, RAW_CONTENT_TOWERS = "raw_content.parquet", "raw_content_towers.parquet"
 BAD_MEDIA, SUMMARY = "bad_media.parquet", "encode.json"
-_COLUMNS: dict[MediaKind, str] = {"image": names.IMAGES, "audio": names.AUDIO}
 
 
 def encode(config: EncodersConfig, *, data: Path, out: Path) -> None:
@@ -143,7 +142,7 @@ def _fill(config: EncodersConfig, catalogue: Catalogue, media: Path) -> _Content
     most = {"image": config.image.frames if config.image else 0, "audio": config.audio.clips if config.audio else 0}
     lists = {
         kind: [spread(ids, most[kind]) for ids in catalogue.media_ids(column)]
-        for kind, column in _COLUMNS.items()
+        for kind, column in MEDIA_COLUMNS.items()
         if most[kind]
     }
     lists = {kind: of_items for kind, of_items in lists.items() if any(of_items)}

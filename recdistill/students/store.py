@@ -69,6 +69,9 @@ class FeatureStore:
     def __len__(self) -> int:
         return len(self.item_ids)
 
+    def prefetch(self, rows: Tensor | slice) -> None:
+        """Nothing: all is in memory."""
+
     def batch(self, rows: Tensor | slice) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Features [B, T, W] and masks [B] of some rows, as a student takes them; a slice is not copied."""
         return {m: values[rows] for m, values in self.features.items()}, {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_world import World, tiny_bert, tiny_clip_vision
+from tiny_world import World, tiny_bert, tiny_clap, tiny_clip_vision, tiny_qwen, tiny_siglip
 
 from recdistill.students import EncodersConfig
 
@@ -42,3 +42,29 @@ def make_config(towers: dict[str, Path]) -> Callable[..., EncodersConfig]:
 def world(tmp_path_factory: pytest.TempPathFactory, make_config: Callable[..., EncodersConfig]) -> World:
     folder = tmp_path_factory.mktemp("world")
     return World(folder, make_config(folder / "cache"))
+
+
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of the towers: CLAP's audio half, SigLIP's vision half, Qwen3."""
+    folder = tmp_path_factory.mktemp("towers")
+    return {
+        "audio": tiny_clap(folder / "clap"),
+        "image": tiny_siglip(folder / "siglip"),
+        "text": tiny_qwen(folder / "qwen"),
+    }
+
+
+@pytest.fixture(scope="session")
+def catalogue(
+    tmp_path_factory: pytest.TempPathFactory, make_config: Callable[..., EncodersConfig], homes: dict[str, Path]
+) -> World:
+    """A catalogue encoded by those."""
+    folder = tmp_path_factory.mktemp("catalogue")
+    config = make_config(
+        folder / "cache",
+        text={"name": str(homes["text"]), "lexical": 8},
+        image={"name": str(homes["image"]), "width": 6, "frames": 2},
+        audio={"name": str(homes["audio"]), "width": None},
+    )
+    return World(folder, config)

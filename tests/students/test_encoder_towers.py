@@ -5,12 +5,11 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from tiny_world import WORDS, png, tiny_bert, tiny_clip_vision, wav
+from tiny_world import WORDS, png, tiny_bert, tiny_clap, tiny_clip, tiny_qwen, tiny_siglip, wav
 
 from recdistill.errors import UserError
 from recdistill.students.config import AudioEncoderConfig, EncodersConfig, ImageEncoderConfig, TextEncoderConfig
@@ -56,50 +55,11 @@ def test_bert(towers: dict[str, Path]) -> None:
 
 
 def test_qwen_is_a_text_tower_too(tmp_path: Path) -> None:
-    from transformers import Qwen3Config, Qwen3Model
-
-    tiny_bert(tmp_path)
-    for path in tmp_path.glob("model*.safetensors"):
-        path.unlink()
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=64,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        head_dim=8,
-        max_position_embeddings=40,
-    )
-    Qwen3Model(config).save_pretrained(tmp_path)
-    check_text(text_tower(TextEncoderConfig(name=str(tmp_path))).encode, 16)
+    check_text(text_tower(TextEncoderConfig(name=str(tiny_qwen(tmp_path)))).encode, 16)
 
 
 def test_siglip_and_a_whole_clip(tmp_path: Path, towers: dict[str, Path]) -> None:
-    from transformers import (
-        CLIPConfig,
-        CLIPModel,
-        CLIPTextConfig,
-        CLIPVisionConfig,
-        SiglipImageProcessor,
-        SiglipVisionConfig,
-        SiglipVisionModel,
-    )
-
-    small: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1}
-    small["num_attention_heads"] = 2
-    torch.manual_seed(0)
-    siglip, clip = tmp_path / "siglip", tmp_path / "clip"
-    SiglipVisionModel(SiglipVisionConfig(**small, image_size=32, patch_size=16)).save_pretrained(siglip)
-    SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(siglip)
-    tiny_clip_vision(clip)
-    for path in clip.glob("model*.safetensors"):
-        path.unlink()
-    vision, text = CLIPVisionConfig(**small, image_size=32, patch_size=16), CLIPTextConfig(**small, vocab_size=40)
-    CLIPModel(CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=8)).save_pretrained(
-        clip
-    )
+    siglip, clip = tiny_siglip(tmp_path / "siglip"), tiny_clip(tmp_path / "clip")
     pictures = [png(1), png(2, (40, 20)), png(3)]
     for folder, tokens, patches in ((siglip, 1, 4), (clip, 1, 5), (towers["image"], 1, 5)):
         check_media(image_tower(ImageEncoderConfig(name=str(folder)), max_bytes=LIMIT), pictures, tokens, 16)
@@ -110,32 +70,7 @@ def test_siglip_and_a_whole_clip(tmp_path: Path, towers: dict[str, Path]) -> Non
 
 @pytest.mark.parametrize("fusion", [False, True])
 def test_clap(tmp_path: Path, fusion: bool) -> None:
-    from transformers import ClapAudioConfig, ClapAudioModel, ClapFeatureExtractor
-
-    torch.manual_seed(0)
-    config = ClapAudioConfig(
-        spec_size=64,
-        num_mel_bins=16,
-        patch_size=4,
-        patch_stride=[4, 4],
-        patch_embeds_hidden_size=8,
-        depths=[1, 1],
-        num_attention_heads=[1, 2],
-        hidden_size=16,
-        window_size=4,
-        enable_fusion=fusion,
-        num_classes=2,
-    )
-    ClapAudioModel(config).save_pretrained(tmp_path)
-    ClapFeatureExtractor(
-        feature_size=16,
-        sampling_rate=4000,
-        hop_length=200,
-        fft_window_size=256,
-        frequency_max=2000,
-        truncation="fusion" if fusion else "rand_trunc",
-    ).save_pretrained(tmp_path)
-    tower = audio_tower(AudioEncoderConfig(name=str(tmp_path)), max_bytes=LIMIT)
+    tower = audio_tower(AudioEncoderConfig(name=str(tiny_clap(tmp_path, fusion=fusion))), max_bytes=LIMIT)
     check_media(tower, [wav(1), wav(4), wav(2, seconds=25)], 1, 16)
 
 
@@ -208,9 +143,9 @@ def test_folding_keeps_the_packaged_networks_values() -> None:
     tower = image_tower(ImageEncoderConfig(pixels=64), max_bytes=LIMIT)
     network = package.EfficientNet.from_name("efficientnet-lite0", image_size=64)
     network.load_state_dict(torch.load(tower._weights, weights_only=True))  # type: ignore[attr-defined]
-    picture = np.stack([tower._input(png(1))])  # type: ignore[attr-defined]
+    picture = tower.input(png(1))["pixel_values"]
     with torch.inference_mode():
-        plain = network.eval().extract_features(torch.from_numpy(picture).permute(0, 3, 1, 2).contiguous()).mean((2, 3))
+        plain = network.eval().extract_features(picture.contiguous()).mean((2, 3))
     folded, _ = encode_media(tower, [png(1)])
     assert folded is not None
     np.testing.assert_allclose(folded[0], plain, atol=1e-4)

@@ -37,6 +37,12 @@ WORDS = [
     "law",
     "gold",
 ]
+SMALL_VISION: dict[str, Any] = {
+    "hidden_size": 16,
+    "intermediate_size": 24,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+}
 GENRES = ["Crime", "Drama", "Comedy", "War"]
 
 
@@ -171,6 +177,88 @@ def tiny_clip_vision(folder: Path) -> Path:
     CLIPVisionModel(config).save_pretrained(folder)
     CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32}).save_pretrained(folder)
     return folder
+
+
+def tiny_qwen(folder: Path) -> Path:
+    """A Qwen3 of one layer, with the tiny BERT's tokenizer."""
+    from transformers import Qwen3Config, Qwen3Model
+
+    tiny_bert(folder)
+    without_weights(folder)
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=64,
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=8,
+        max_position_embeddings=40,
+    )
+    Qwen3Model(config).save_pretrained(folder)
+    return folder
+
+
+def tiny_siglip(folder: Path) -> Path:
+    """The vision half of a SigLIP and its image processor."""
+    from transformers import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
+
+    torch.manual_seed(0)
+    config = SiglipVisionConfig(**SMALL_VISION, image_size=32, patch_size=16)
+    SiglipVisionModel(config).save_pretrained(folder)
+    SiglipImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+def tiny_clip(folder: Path) -> Path:
+    """A whole CLIP with the image processor of its vision half."""
+    from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPVisionConfig
+
+    tiny_clip_vision(folder)
+    without_weights(folder)
+    torch.manual_seed(0)
+    vision = CLIPVisionConfig(**SMALL_VISION, image_size=32, patch_size=16)
+    text = CLIPTextConfig(**SMALL_VISION, vocab_size=40)
+    config = CLIPConfig(text_config=text.to_dict(), vision_config=vision.to_dict(), projection_dim=8)
+    CLIPModel(config).save_pretrained(folder)
+    return folder
+
+
+def tiny_clap(folder: Path, *, fusion: bool = False) -> Path:
+    """The audio half of a CLAP and its feature extractor."""
+    from transformers import ClapAudioConfig, ClapAudioModel, ClapFeatureExtractor
+
+    torch.manual_seed(0)
+    config = ClapAudioConfig(
+        spec_size=64,
+        num_mel_bins=16,
+        patch_size=4,
+        patch_stride=[4, 4],
+        patch_embeds_hidden_size=8,
+        depths=[1, 1],
+        num_attention_heads=[1, 2],
+        hidden_size=16,
+        window_size=4,
+        enable_fusion=fusion,
+        num_classes=2,
+    )
+    ClapAudioModel(config).save_pretrained(folder)
+    ClapFeatureExtractor(
+        feature_size=16,
+        sampling_rate=4000,
+        hop_length=200,
+        fft_window_size=256,
+        frequency_max=2000,
+        truncation="fusion" if fusion else "rand_trunc",
+    ).save_pretrained(folder)
+    return folder
+
+
+def without_weights(folder: Path) -> None:
+    """Take a model folder's weights away."""
+    for path in folder.glob("model*.safetensors"):
+        path.unlink()
 
 
 class World:

@@ -1,8 +1,11 @@
-"""Audio towers: fixed log-mel statistics, and any Hugging Face audio model (CLAP, AST) with its feature extractor."""
+"""Audio towers: any Hugging Face audio model (CLAP, AST) with its feature extractor, and the packaged statistics.
+
+Shapes: p pieces of 10 s, W the tower's width.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -12,115 +15,96 @@ import torch
 from torch import Tensor, nn
 
 from recdistill.students.config import PACKAGED, AudioEncoderConfig
+from recdistill.students.encoders.huggingface import build_model, model_settings, read_model
+from recdistill.students.encoders.logmel import LogMel
 from recdistill.students.encoders.media import CHUNK_SECONDS, AudioSource, MediaLimits, Source, decode_audio, pieces
+from recdistill.students.encoders.network import Network, Trained
 from recdistill.students.encoders.source import combine, find_model, folder_digest, loading, unknown_packaged
-from recdistill.students.encoders.tower import MediaTower, decode_all
+from recdistill.students.encoders.tower import MediaTower, NetworkTower
 
 _VERSION = 1
-_RATE, _WINDOW, _HOP, _BANDS = 16_000, 512, 256, 64
-_LOW_HZ, _HIGH_HZ = 40.0, 7_800.0
-_FLOOR = 1e-7
-_PIECES_AT_ONCE = 8
+_WHAT = "an audio model with its feature extractor"
 
 
-class LogMel:
-    """No weights: of 64 log-mel bands at 16 kHz their mean, spread and mean change over time; 192 wide.
-
-    A small stand-in where no audio model is at hand: it knows pitch, timbre, loudness and their movement.
-    """
-
-    micro_batch = 16
-
-    def __init__(self, *, limits: MediaLimits) -> None:
-        self._limits = limits
-        self.identity = combine({"kind": "logmel", "version": _VERSION})
-
-    def load(self) -> None:
-        """Load the weights."""
-        _ = self._filters
-
-    def encode_decodable(self, units: Sequence[Source]) -> tuple[np.ndarray, list[str | None]]:
-        """[m, 1, 192] float32 of what can be decoded, and every unit's fault."""
-        waves, faults = decode_all(
-            lambda unit: decode_audio(cast(AudioSource, unit), rate=_RATE, limits=self._limits), units
-        )
-        vectors = [_mean_over_pieces(self._statistics, pieces(wave, rate=_RATE)) for wave in waves]
-        return (torch.stack(vectors)[:, None].numpy() if vectors else np.zeros((0, 1, 3 * _BANDS), np.float32)), faults
-
-    def _statistics(self, waves: Tensor) -> Tensor:
-        """[p, samples] → [p, 192]."""
-        window = torch.hann_window(_WINDOW)
-        spectrum = torch.stft(waves, _WINDOW, _HOP, window=window, center=False, return_complex=True).abs().square()
-        bands = torch.log10(self._filters @ spectrum + _FLOOR)  # [p, 64, frames]
-        change = bands.diff(dim=-1).abs().mean(-1)
-        return torch.cat([bands.mean(-1), bands.std(-1), change], dim=-1)
-
-    @cached_property
-    def _filters(self) -> Tensor:
-        """[64, 257] triangular filters, evenly spaced in mel (HTK's formula)."""
-        edges = 700 * (
-            10 ** (torch.linspace(_mel(_LOW_HZ), _mel(_HIGH_HZ), _BANDS + 2, dtype=torch.float64) / 2595) - 1
-        )
-        hertz = torch.linspace(0, _RATE / 2, _WINDOW // 2 + 1, dtype=torch.float64)
-        rising = (hertz - edges[:-2, None]) / (edges[1:-1] - edges[:-2])[:, None]
-        falling = (edges[2:, None] - hertz) / (edges[2:] - edges[1:-1])[:, None]
-        return torch.minimum(rising, falling).clamp(min=0).float()
-
-
-class HuggingFaceAudio:
-    """A Hugging Face audio model, or the audio half of CLAP: its pooled output, averaged over 10 s pieces."""
-
-    micro_batch = 4
+class AudioInput:
+    """A clip, cut into pieces of 10 s, as the folder's feature extractor makes them."""
 
     def __init__(self, folder: Path, *, limits: MediaLimits) -> None:
-        self._folder, self._limits = folder, limits
-        self.identity = combine(
-            {"kind": "audio", "files": folder_digest(folder), "seconds": CHUNK_SECONDS, "version": _VERSION}
-        )
+        from transformers import AutoFeatureExtractor
 
-    def load(self) -> None:
-        """Load the weights."""
-        _ = self._loaded
+        with loading(folder, _WHAT):
+            self._extractor = AutoFeatureExtractor.from_pretrained(folder)
+            self.rate = int(self._extractor.sampling_rate)
+        self._limits = limits
 
-    def encode_decodable(self, units: Sequence[Source]) -> tuple[np.ndarray, list[str | None]]:
-        """[m, 1, W] float32 of what can be decoded, and every unit's fault."""
-        extractor, _ = self._loaded
-        rate = int(extractor.sampling_rate)
-        waves, faults = decode_all(
-            lambda unit: decode_audio(cast(AudioSource, unit), rate=rate, limits=self._limits), units
-        )
-        vectors = [_mean_over_pieces(self._pooled, pieces(wave, rate=rate)) for wave in waves]
-        return (torch.stack(vectors)[:, None].numpy() if vectors else np.zeros((0, 1, 1), np.float32)), faults
-
-    def _pooled(self, waves: Tensor) -> Tensor:
-        """[p, samples] → [p, W]."""
-        extractor, model = self._loaded
-        inputs = dict(extractor(list(waves.numpy()), sampling_rate=extractor.sampling_rate, return_tensors="pt"))
+    def __call__(self, unit: Source) -> dict[str, Tensor]:
+        """See :class:`recdistill.students.encoders.tower.MediaInput`."""
+        chunks = pieces(decode_audio(cast(AudioSource, unit), rate=self.rate, limits=self._limits), rate=self.rate)
+        inputs = dict(self._extractor(list(chunks), sampling_rate=self.rate, return_tensors="pt"))
         if "is_longer" in inputs:  # CLAP's extractor calls one piece of a batch, drawn at random, longer than it is
             inputs["is_longer"] = torch.zeros_like(torch.as_tensor(inputs["is_longer"]), dtype=torch.bool)
-        output = model(**inputs)
+        return inputs
+
+
+class AudioModel(Network):
+    """A model's pooled output, or else the mean of its tokens."""
+
+    def __init__(self, model: nn.Module, *, settings: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.model, self.architecture = model, {"settings": dict(settings)}
+
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """[p, …] as the model names its inputs → [p, 1, W]."""
+        output = self.model(**inputs)
         pooled = getattr(output, "pooler_output", None)
         vectors: Tensor = output.last_hidden_state.mean(1) if pooled is None else pooled
-        return vectors.float()
+        return vectors.float()[:, None]
+
+
+class HuggingFaceAudio(NetworkTower):
+    """A Hugging Face audio model, or the audio half of CLAP; the mean over a clip's pieces.
+
+    Args:
+        folder: of feature extractor and settings, and of the weights unless ``network`` has them.
+    """
+
+    micro_batch, pieces_at_once = 4, 8
+
+    def __init__(self, folder: Path, *, limits: MediaLimits, network: Network | None = None) -> None:
+        self._folder, self._limits = folder, limits
+        if network is not None:
+            self.network = network
 
     @cached_property
-    def _loaded(self) -> tuple[Any, nn.Module]:
-        from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, ClapAudioConfig, ClapAudioModel
+    def identity(self) -> str:
+        files = folder_digest(self._folder)
+        return combine({"kind": "audio", "files": files, "seconds": CHUNK_SECONDS, "version": _VERSION})
 
-        with loading(self._folder, "an audio model with its feature extractor"):
-            extractor = AutoFeatureExtractor.from_pretrained(self._folder)
-            half = isinstance(
-                AutoConfig.from_pretrained(self._folder), ClapAudioConfig
-            )  # AutoModel knows whole CLAPs only
-            kind = ClapAudioModel if half else AutoModel
-            model = kind.from_pretrained(self._folder, use_safetensors=True, dtype=torch.float32)
-        if hasattr(model, "text_model"):
-            model = model.audio_model
-        return extractor, model.eval().requires_grad_(False)
+    @cached_property
+    def input(self) -> AudioInput:
+        return AudioInput(self._folder, limits=self._limits)
+
+    @cached_property
+    def network(self) -> Network:
+        with loading(self._folder, _WHAT):
+            model, settings = read_model(self._folder, "audio"), model_settings(self._folder)
+        return AudioModel(model, settings=settings).eval()
+
+    @property
+    def trained(self) -> Trained:
+        return Trained(self.network, self._folder)
+
+    def sample(self) -> dict[str, Tensor]:
+        return self.input((np.zeros(self.input.rate, dtype=np.float32), self.input.rate))
 
 
-def audio_tower(config: AudioEncoderConfig, *, max_bytes: int) -> MediaTower:
+def audio_tower(
+    config: AudioEncoderConfig, *, max_bytes: int, folder: Path | None = None, network: Network | None = None
+) -> MediaTower:
     """The audio tower of a name.
+
+    Args:
+        folder, network: of a tower that has been trained: where its feature extractor is, and its weights.
 
     Raises:
         UserError: there is no such model.
@@ -128,20 +112,12 @@ def audio_tower(config: AudioEncoderConfig, *, max_bytes: int) -> MediaTower:
     limits = MediaLimits(max_bytes=max_bytes, max_seconds=config.max_seconds)
     if config.name == f"{PACKAGED}logmel":
         return LogMel(limits=limits)
-    if config.name.startswith(PACKAGED):
+    if folder is None and config.name.startswith(PACKAGED):
         raise unknown_packaged(config.name, "logmel")
-    return HuggingFaceAudio(find_model(config.name), limits=limits)
+    return HuggingFaceAudio(folder or find_model(config.name), limits=limits, network=network)
 
 
-def _mean_over_pieces(encode: Any, chunks: np.ndarray) -> Tensor:
-    """[p, samples] → [W], a few pieces at once so that a long clip does not fill the memory."""
-    parts = [
-        encode(torch.from_numpy(chunks[start : start + _PIECES_AT_ONCE]))
-        for start in range(0, len(chunks), _PIECES_AT_ONCE)
-    ]
-    mean: Tensor = torch.cat(parts).mean(0)
-    return mean
-
-
-def _mel(hertz: float) -> float:
-    return float(2595 * np.log10(1 + hertz / 700))
+def build_audio(architecture: Mapping[str, Any]) -> Network:
+    """The network of that architecture, its weights to be loaded."""
+    settings = architecture["settings"]
+    return AudioModel(build_model(settings, "audio"), settings=settings)

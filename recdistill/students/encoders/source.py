@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
@@ -43,6 +44,16 @@ def find_model(name: str) -> Path:
             f"the model '{name}' could not be fetched: {type(error).__name__}: {error}",
             remedy=f"check name and network; or {_OFFLINE}",
         ) from error
+
+
+def copy_settings(folder: Path, to: Path) -> None:
+    """Copy a model folder's settings and its tokenizer or processor, without the weights."""
+    if to.exists() and to.samefile(folder):
+        return
+    to.mkdir(parents=True, exist_ok=True)
+    for path in {path for pattern in _FILES for path in folder.glob(pattern)}:
+        if ".safetensors" not in path.suffixes:
+            shutil.copyfile(path, to / path.name)
 
 
 def package_folder(module: str) -> Path:
