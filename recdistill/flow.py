@@ -426,6 +426,7 @@ def _content_aware_stages(
                 pretraining,
                 recipe.student,
                 fold=fold,
+                data=out / "data",
                 content=out / "content",
                 pairs=out / base / "pair",
                 cache=recipe.encoders.cache,
@@ -436,7 +437,7 @@ def _content_aware_stages(
             ),
             uses=["pretrain", "student"],
             extra={"fuser": [folder_digest(path) for path in local_fuser(recipe.student)]},
-            reads=["split", "content", f"{base}/pair"],
+            reads=["data", "split", "content", f"{base}/pair"],
             code=["pretrain", "objectives", "students", "retrieval"],
             **of,
         )

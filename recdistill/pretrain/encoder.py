@@ -18,9 +18,7 @@ from recdistill.pretrain.config import Sides
 from recdistill.pretrain.trainee import Trainee
 from recdistill.students import RecDistillStudent
 from recdistill.students.prompts import PROMPT
-from recdistill.students.source import FeatureSource
-
-_ROWS = 4096
+from recdistill.students.source import Features, FeatureSource
 
 
 @dataclass(frozen=True)
@@ -76,13 +74,13 @@ class RowEncoder:
         """[n] int64 that name rows under their side's instruction (0: query, 1: target); equal keys, equal vectors."""
         return rows + self.rows * self.instructions.of.get(dataset, (0, 0))[side]
 
-    def features(self, keys: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def features(self, keys: Tensor) -> tuple[Features, Mapping[str, Tensor]]:
         """What the student reads of keys."""
         features, present = self.source.batch(keys % self.rows)
-        if self.instructions.features is not None:
-            given = keys // self.rows
-            features[PROMPT], present[PROMPT] = self.instructions.features[given], given > 0
-        return features, present
+        if self.instructions.features is None:
+            return features, present
+        given = keys // self.rows
+        return {**features, PROMPT: self.instructions.features[given]}, {**present, PROMPT: given > 0}
 
     @torch.inference_mode()
     def unit_vectors(self, trainee: Trainee, dataset: str, side: int, rows: Tensor) -> Tensor:
@@ -90,6 +88,6 @@ class RowEncoder:
         training = trainee.training
         trainee.eval()
         keys = self.keys(dataset, side, rows)
-        parts = [trainee.student(*self.features(part)) for part in keys.split(_ROWS)]
+        parts = [trainee.student(*self.features(part)) for part in keys.split(trainee.student.rows_at_once)]
         trainee.train(training)
         return F.normalize(torch.cat(parts).float(), dim=-1)

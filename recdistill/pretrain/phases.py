@@ -28,7 +28,8 @@ from recdistill.pretrain.temperatures import Temperatures
 from recdistill.pretrain.texts import with_texts
 from recdistill.pretrain.trainee import Trainee
 from recdistill.pretrain.validation import held_out_ndcg
-from recdistill.students import FeatureStore, StudentConfig, build_student
+from recdistill.students import StudentConfig, build_student, feature_source
+from recdistill.students.tuning import TrainedState, parameter_groups
 from recdistill.training import Fitted, LogFn, fit
 from recdistill.world import World
 
@@ -44,6 +45,7 @@ class Pretraining:
         student: StudentConfig,
         *,
         fold: Fold,
+        data: Path,
         content: Path,
         pairs: Path,
         cache: Path | None,
@@ -62,7 +64,8 @@ class Pretraining:
             chosen=None if None in named else sorted({name for names in named for name in names or ()}),
         )
         self.student = build_student(student, content=content, seed=seed)
-        self.items = FeatureStore.load(content, self.item_ids, modalities=self.student.modalities)
+        self.items = feature_source(student, content=content, data=data, item_ids=self.item_ids)
+        self.tower_learning_rate = student.tower_learning_rate
         self.encoder = RowEncoder(
             with_texts(self.items, self.data.texts, self.student, cache=cache),
             Instructions.read(config.instructions, self.student),
@@ -100,11 +103,12 @@ class Pretraining:
             seed=self.seed,
         )
         sampler = Sampler(datasets, weights, specialised=phase.specialised, hard_negatives=phase.hard_negatives)
+        rate = phase.learning_rate
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in self.student.parameters() if p.requires_grad]},
+            *parameter_groups(self.student, self.student.tuned, learning_rate=rate, share=self.tower_learning_rate),
             {"params": [p for part in self._heads() for p in part.parameters()], "weight_decay": 0.0},
         ]
-        optimizer = torch.optim.AdamW(groups, lr=phase.learning_rate, weight_decay=config.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=config.weight_decay)
         schedule = get_cosine_schedule_with_warmup(optimizer, round(config.warm_up * phase.steps), phase.steps + 1)
         model, prepared = self.accelerator.prepare(self.trainee, optimizer)
         step = PretrainStep(
@@ -131,7 +135,12 @@ class Pretraining:
             step,
             steps=steps or phase.steps,
             seed=self.seed,
-            state={"trainee": self.trainee, "optimizer": optimizer, "schedule": schedule, "sampler": sampler},
+            state={
+                "trainee": TrainedState(self.trainee),
+                "optimizer": optimizer,
+                "schedule": schedule,
+                "sampler": sampler,
+            },
             checkpoint=checkpoint,
             key=key,
             description=f"pretrain · {self.of} · {phase.name}",

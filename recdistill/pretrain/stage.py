@@ -27,6 +27,7 @@ def pretrain(
     student: StudentConfig,
     *,
     fold: Fold,
+    data: Path,
     content: Path,
     pairs: Path,
     out: Path,
@@ -42,6 +43,7 @@ def pretrain(
     their held-out pairs' NDCG at 50; the final fit repeats the phases on its own pairs for as many steps.
 
     Args:
+        data: folder with the canonical ``items`` and ``media`` tables, which tuned towers read.
         content: folder of the ``encode`` stage; pairs: folder of the ``pair`` stage, with ``<fit>/``.
         cache: folder of cached features, for texts that are no items'; None: the default one.
         key: fingerprint that a checkpoint must carry to be resumed.
@@ -62,7 +64,16 @@ def pretrain(
     summary: dict[str, Any] = {"phases": {}}
     for of in FITS:
         training = Pretraining(
-            config, student, fold=fold, content=content, pairs=pairs / of, cache=cache, of=of, seed=seed, world=world
+            config,
+            student,
+            fold=fold,
+            data=data,
+            content=content,
+            pairs=pairs / of,
+            cache=cache,
+            of=of,
+            seed=seed,
+            world=world,
         )
         kept = []
         for phase in config.phases:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from recdistill.errors import UserError
-from recdistill.students import FeatureStore, RecDistillStudent
+from recdistill.students import FeatureSource, FeatureStore, RecDistillStudent
 from recdistill.students.cache import FeatureCache, default_cache, text_key
 from recdistill.students.content import Block
+from recdistill.students.live import LiveFeatures, LiveTexts
 
 _FIELD = "text"
 _TEXT = "text"
@@ -24,8 +25,8 @@ _AT_ONCE = 8192  # texts a part of the cache
 
 
 def with_texts(
-    items: FeatureStore, texts: Sequence[str], student: RecDistillStudent, *, cache: Path | None
-) -> FeatureStore:
+    items: FeatureSource, texts: Sequence[str], student: RecDistillStudent, *, cache: Path | None
+) -> FeatureSource:
     """The items, and behind them the texts, of which only the text modality is present.
 
     Memory: 4 · X · Σ (T · W) bytes, since the rows of the other modalities are there as well.
@@ -35,21 +36,33 @@ def with_texts(
     """
     if not texts:
         return items
-    if _TEXT not in items.features:
+    if _TEXT not in student.modalities:
         raise UserError(
             "a pair dataset holds texts, but the student reads none",
             remedy="leave out datasets with query or label texts, or let the student read text",
         )
-    written = text_features(student, texts, cache=cache)
+    if isinstance(items, FeatureStore):
+        return _behind(items, len(texts), text_features(student, texts, cache=cache))
+    assert isinstance(items, LiveFeatures)
+    tuned = items.live.get(_TEXT)
+    frozen = _behind(items.frozen, len(texts), None if tuned else text_features(student, texts, cache=cache))
+    live = {m: part.followed_by(len(texts)) for m, part in items.live.items()}
+    if isinstance(tuned, LiveTexts):
+        words = student.featurizer.text_words(_block(texts))
+        live[_TEXT] = tuned.with_texts(texts, beside=words)
+    return LiveFeatures(frozen, live)
+
+
+def _behind(items: FeatureStore, count: int, written: Tensor | None) -> FeatureStore:
     features, present = {}, {}
     for modality, values in items.features.items():
-        more = torch.zeros(len(texts), *values.shape[1:])
-        if modality == _TEXT:
+        more = torch.zeros(count, *values.shape[1:])
+        if modality == _TEXT and written is not None:
             more[:, : written.shape[1]] = written
         features[modality] = torch.cat([values, more])
-        there = torch.full((len(texts),), modality == _TEXT)
+        there = torch.full((count,), modality == _TEXT)
         present[modality] = torch.cat([items.present[modality], there])
-    return FeatureStore(pd.RangeIndex(len(items) + len(texts)), features, present)
+    return FeatureStore(pd.RangeIndex(len(items) + count), features, present)
 
 
 @torch.inference_mode()
@@ -66,5 +79,8 @@ def text_features(student: RecDistillStudent, texts: Sequence[str], *, cache: Pa
     for start in range(0, len(absent), _AT_ONCE):
         some = absent[start : start + _AT_ONCE]
         known.put([keys[at] for at in some], tower.encode([texts[at] for at in some]))
-    block = Block([{_FIELD: text} for text in texts], [{} for _ in texts], np.full((len(texts), 0), np.nan))
-    return student.featurizer.text(torch.from_numpy(known.read(keys)), block).clone()
+    return student.featurizer.text(torch.from_numpy(known.read(keys)), _block(texts)).clone()
+
+
+def _block(texts: Sequence[str]) -> Block:
+    return Block([{_FIELD: text} for text in texts], [{} for _ in texts], np.full((len(texts), 0), np.nan))

@@ -14,6 +14,7 @@ from recdistill.objectives.cached import encode_cached
 from recdistill.objectives.late_fusion import LateFusionGate
 from recdistill.pretrain.temperatures import Temperatures
 from recdistill.students import RecDistillStudent
+from recdistill.students.source import Features
 
 Subset = tuple[str, ...]
 
@@ -27,7 +28,7 @@ class Trainee(nn.Module):
 
     def forward(
         self,
-        features: Mapping[str, Tensor],
+        features: Features,
         present: Mapping[str, Tensor],
         *,
         subsets: Sequence[Subset] = (),
@@ -40,7 +41,7 @@ class Trainee(nn.Module):
         """
 
         def encode(rows: slice) -> tuple[Tensor]:
-            given = {m: values[rows] for m, values in features.items()}
+            given = self.student.through_towers({m: values[rows] for m, values in features.items()})
             there = {m: mask[rows] for m, mask in present.items()}
             whole = self.student(given, there)[:, None]
             if subsets:

@@ -37,6 +37,10 @@ class LiveModality(Protocol):
         """Its inputs, and [B] bool: which items have any."""
         ...
 
+    def followed_by(self, count: int) -> LiveModality:
+        """The same, and behind it so many items that have none."""
+        ...
+
 
 @dataclass(frozen=True)
 class LiveFeatures:
@@ -84,6 +88,7 @@ class LiveTexts:
         place: [u] which of the item's ``places`` it fills.
         prepare: makes a batch of them.
         beside: [I, places, w] what stands behind the tower's features, if anything.
+        free: [I] bool, whose texts are of no field; None: none's.
     """
 
     def __init__(
@@ -97,10 +102,12 @@ class LiveTexts:
         items: int,
         prepare: TextInput,
         beside: Tensor | None,
+        free: Tensor | None = None,
     ) -> None:
-        self._tokens, self._ends = tokens, np.concatenate([[0], np.cumsum(lengths)])
+        self._tokens, self._lengths, self._owner, self._place = tokens, lengths, owner, place
+        self._ends = np.concatenate([[0], np.cumsum(lengths)])
         self._first = np.searchsorted(owner, np.arange(items + 1))
-        self._place, self._places, self._prepare, self._beside = place, places, prepare, beside
+        self._places, self._items, self._prepare, self._beside, self._free = places, items, prepare, beside, free
 
     def prefetch(self, rows: Sequence[int]) -> None:
         """Nothing: they are ready."""
@@ -120,8 +127,36 @@ class LiveTexts:
             len(rows),
             self._places,
             None if self._beside is None else self._beside[torch.from_numpy(of_items)],
+            None if self._free is None else self._free[torch.from_numpy(of_items)],
         )
         return raw, torch.from_numpy(counts > 0)
+
+    def followed_by(self, count: int) -> LiveTexts:
+        """See :class:`LiveModality`."""
+        return self._extended(np.zeros(0, np.int32), np.zeros(0, np.int64), count, None)
+
+    def with_texts(self, texts: Sequence[str], *, beside: Tensor) -> LiveTexts:
+        """The same, and behind it items of one free text each, with [X, 1, w] beside it."""
+        ids = self._prepare.ids(texts)
+        tokens = np.fromiter((token for text in ids for token in text), dtype=np.int32)
+        return self._extended(tokens, np.array([len(text) for text in ids], np.int64), len(texts), beside)
+
+    def _extended(self, tokens: np.ndarray, lengths: np.ndarray, count: int, beside: Tensor | None) -> LiveTexts:
+        more = None if self._beside is None else torch.zeros(count, *self._beside.shape[1:])
+        if more is not None and beside is not None:
+            more[:, :1] = beside
+        free = torch.zeros(self._items, dtype=torch.bool) if self._free is None else self._free
+        return LiveTexts(
+            tokens=np.concatenate([self._tokens, tokens]),
+            lengths=np.concatenate([self._lengths, lengths]),
+            owner=np.concatenate([self._owner, self._items + np.arange(len(lengths))]),
+            place=np.concatenate([self._place, np.zeros(len(lengths), np.int64)]),
+            places=self._places,
+            items=self._items + count,
+            prepare=self._prepare,
+            beside=None if more is None or self._beside is None else torch.cat([self._beside, more]),
+            free=torch.cat([free, torch.ones(count, dtype=torch.bool)]),
+        )
 
 
 class LiveMedia:
@@ -139,6 +174,7 @@ class LiveMedia:
         self, media: Sequence[Sequence[str]], *, files: MediaFiles, prepare: MediaInput, average: bool, threads: int
     ) -> None:
         self._media, self._files, self._prepare, self._average = media, files, prepare, average
+        self._threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="recdistill-media")
         self._ahead: tuple[list[int], dict[str, Future[dict[str, Tensor]]]] | None = None
         self.faults: dict[str, str] = {}
@@ -172,6 +208,11 @@ class LiveMedia:
         present = torch.zeros(len(rows), dtype=torch.bool)
         present[raw.owner] = True
         return raw, present
+
+    def followed_by(self, count: int) -> LiveMedia:
+        """See :class:`LiveModality`."""
+        media = [*self._media, *([] for _ in range(count))]
+        return LiveMedia(media, files=self._files, prepare=self._prepare, average=self._average, threads=self._threads)
 
     def _begin(self, rows: Sequence[int]) -> dict[str, Future[dict[str, Tensor]]]:
         wanted = dict.fromkeys(medium for row in rows for medium in self._media[row])

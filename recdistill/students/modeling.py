@@ -81,6 +81,11 @@ class RecDistillStudent(PreTrainedModel):
         """Widths that serve, ascending; the full width is the last."""
         return (*sorted({width for width in self.config.prefixes or () if width < self.config.dim}), self.config.dim)
 
+    @property
+    def rows_at_once(self) -> int:
+        """Items that are encoded at one time without gradients; fewer where the batch holds pictures and sounds."""
+        return _RAW_BATCH if self.config.towers else _BATCH
+
     def forward(self, features: Features, present: Mapping[str, Tensor]) -> Tensor:
         """Vectors of items given as features; what :meth:`FeatureSource.batch` returns.
 
@@ -126,11 +131,16 @@ class RecDistillStudent(PreTrainedModel):
         member = torch.tensor([[m in subset for m in self.modalities] for subset in subsets], device=there.device)
         return self.body.views(given, there, member, prompt), (there & member[:, None]).any(-1)
 
+    def through_towers(self, features: Features) -> dict[str, Tensor]:
+        """A batch's features with those of tuned towers computed, for several calls that are to share them."""
+        found: dict[str, Tensor] = self.tuned(features, self.featurizer, reads=self.modalities)
+        return found
+
     def _read(
         self, features: Features, present: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], Tensor, Prompt | None]:
         dropout = self.config.field_dropout if self.training else 0.0
-        values = self.tuned(features, self.featurizer, reads=self.modalities)
+        values = self.through_towers(features)
         return read_batch(self.featurizer, self.modalities, values, present, field_dropout=dropout)
 
     def instruction(self, name: str) -> Tensor:
@@ -167,7 +177,7 @@ class RecDistillStudent(PreTrainedModel):
         """
         if self.config.towers and isinstance(store, FeatureStore):
             raise ValueError("the store has a frozen tower's features, where this student's own is tuned")
-        size = batch_size or (_RAW_BATCH if self.config.towers else _BATCH)
+        size = batch_size or self.rows_at_once
         blocks = [slice(row, row + size) for row in range(0, len(store), size)]
         parts = []
         with _evaluating(self):

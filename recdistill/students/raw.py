@@ -35,6 +35,7 @@ class RawUnits:
         items: B.
         places: P.
         beside: [B, P, w − …] features that stand behind the tower's and are not trained, if there are any.
+        free: [B] bool, whose texts are of no field; None: none's.
     """
 
     inputs: dict[str, Tensor]
@@ -44,6 +45,7 @@ class RawUnits:
     items: int
     places: int
     beside: Tensor | None = None
+    free: Tensor | None = None
 
     def __len__(self) -> int:
         return self.items
@@ -64,6 +66,7 @@ class RawUnits:
             len(chosen),
             self.places,
             None if self.beside is None else self.beside[rows],
+            None if self.free is None else self.free[rows],
         )
 
     def to(self, device: torch.device | str) -> RawUnits:
@@ -76,6 +79,7 @@ class RawUnits:
             self.items,
             self.places,
             None if self.beside is None else self.beside.to(device),
+            None if self.free is None else self.free.to(device),
         )
 
 
@@ -95,8 +99,11 @@ def run_tower(network: Network, featurizer: Featurizer, modality: str, raw: RawU
     places = places.index_add(0, at, vectors * raw.weight[:, None, None])
     filled = torch.zeros(len(places), dtype=torch.bool, device=at.device)
     filled[at] = True
-    fields = np.tile(np.arange(raw.places), raw.items) if modality == "text" and featurizer.text_places else None
-    features = featurizer.of_tower(modality, places, fields).float()
+    features = featurizer.of_tower(modality, places).float()
+    if modality == "text" and featurizer.text_places:
+        of_fields = featurizer.of_tower(modality, places, np.tile(np.arange(raw.places), raw.items)).float()
+        free = torch.zeros(raw.items, dtype=torch.bool) if raw.free is None else raw.free
+        features = torch.where(free.repeat_interleave(raw.places).to(at.device)[:, None, None], features, of_fields)
     if raw.beside is not None:
         features = torch.cat([features, raw.beside.flatten(0, 1)[:, None].expand(-1, tokens, -1)], dim=-1)
     return torch.where(filled[:, None, None], features, 0.0).view(raw.items, raw.places * tokens, -1)

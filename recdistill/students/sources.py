@@ -36,12 +36,12 @@ def feature_source(config: StudentConfig, *, content: Path, data: Path, item_ids
     Raises:
         UserError: the stage has not run, or a tower cannot be tuned.
     """
-    if not config.tuning:
-        return FeatureStore.load(content, item_ids)
     featurizer = Featurizer.load(content / "featurizer")
     read = config.reads(featurizer.widths)
     tuned = tuned_towers(config, featurizer, read=read)
     frozen = FeatureStore.load(content, item_ids, modalities=[m for m in read if m not in tuned])
+    if not tuned:
+        return frozen
     catalogue = Catalogue(
         read_table(data / "items.parquet", columns=Catalogue.columns(pq.read_schema(data / "items.parquet").names))
     )

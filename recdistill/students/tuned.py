@@ -53,9 +53,6 @@ class TunedTowers(nn.Module):
 
         Args:
             reads: modalities that the student reads.
-
-        Raises:
-            ValueError: in training, a tuned modality comes with a frozen tower's features.
         """
         done: dict[str, Tensor] = {}
         asked = []
@@ -63,8 +60,6 @@ class TunedTowers(nn.Module):
             if isinstance(values, RawUnits):
                 done[modality] = run_tower(cast(Network, self.networks[modality]), featurizer, modality, values)
                 asked += [modality] if len(values.owner) else []
-            elif modality in self.networks and self.training:
-                raise ValueError(f"the {modality} tower is tuned: its features come raw, from feature_source")
             else:
                 done[modality] = values
         unasked = [network for modality, network in self.networks.items() if modality not in asked]

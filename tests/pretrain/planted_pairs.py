@@ -99,6 +99,7 @@ class Planted:
     def train(self, out: Path, config: PretrainConfig, *, student: StudentConfig = STUDENT, **more: Any) -> None:
         """The whole stage."""
         given: dict[str, Any] = {
+            "data": self.root / "data",
             "cache": self.root / "cache",
             "seed": 0,
             "key": "key",

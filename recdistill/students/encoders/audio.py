@@ -19,7 +19,7 @@ from recdistill.students.encoders.huggingface import build_model, model_settings
 from recdistill.students.encoders.logmel import LogMel
 from recdistill.students.encoders.media import CHUNK_SECONDS, AudioSource, MediaLimits, Source, decode_audio, pieces
 from recdistill.students.encoders.network import Network, Trained
-from recdistill.students.encoders.source import combine, find_model, folder_digest, loading, unknown_packaged
+from recdistill.students.encoders.source import find_model, folder_digest, loading, tower_identity, unknown_packaged
 from recdistill.students.encoders.tower import MediaTower, NetworkTower
 
 _VERSION = 1
@@ -72,13 +72,15 @@ class HuggingFaceAudio(NetworkTower):
 
     def __init__(self, folder: Path, *, limits: MediaLimits, network: Network | None = None) -> None:
         self._folder, self._limits = folder, limits
+        self._trained = network is not None
         if network is not None:
             self.network = network
 
     @cached_property
     def identity(self) -> str:
         files = folder_digest(self._folder)
-        return combine({"kind": "audio", "files": files, "seconds": CHUNK_SECONDS, "version": _VERSION})
+        parts: dict[str, str | float] = {"kind": "audio", "files": files, "seconds": CHUNK_SECONDS, "version": _VERSION}
+        return tower_identity(parts, trained=self._trained)
 
     @cached_property
     def input(self) -> AudioInput:

@@ -18,7 +18,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from recdistill.students.config import ImageEncoderConfig
 from recdistill.students.encoders.media import ImageSource, MediaLimits, Source, decode_image
 from recdistill.students.encoders.network import Network, Trained
-from recdistill.students.encoders.source import combine, file_digest, package_folder
+from recdistill.students.encoders.source import file_digest, package_folder, tower_identity
 from recdistill.students.encoders.tower import MediaInput, NetworkTower
 
 _VERSION = 1
@@ -85,20 +85,20 @@ class EfficientNetTower(NetworkTower):
 
     def __init__(self, config: ImageEncoderConfig, *, limits: MediaLimits, network: Network | None = None) -> None:
         self._config, self._limits = config, limits
+        self._trained = network is not None
         if network is not None:
             self.network = network
 
     @cached_property
     def identity(self) -> str:
-        return combine(
-            {
-                "kind": "efficientnet-lite0",
-                "weights": file_digest(self._weights),
-                "pixels": self._config.pixels,
-                "tokens": self._config.tokens,
-                "version": _VERSION,
-            }
-        )
+        parts: dict[str, str | int] = {
+            "kind": "efficientnet-lite0",
+            "weights": file_digest(self._weights),
+            "pixels": self._config.pixels,
+            "tokens": self._config.tokens,
+            "version": _VERSION,
+        }
+        return tower_identity(parts, trained=self._trained)
 
     @cached_property
     def input(self) -> MediaInput:

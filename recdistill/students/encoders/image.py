@@ -19,7 +19,7 @@ from recdistill.students.encoders.efficientnet import EfficientNetLite, Efficien
 from recdistill.students.encoders.huggingface import build_model, model_settings, read_model
 from recdistill.students.encoders.media import ImageSource, MediaLimits, Source, decode_image
 from recdistill.students.encoders.network import Network, Trained
-from recdistill.students.encoders.source import combine, find_model, folder_digest, loading, unknown_packaged
+from recdistill.students.encoders.source import find_model, folder_digest, loading, tower_identity, unknown_packaged
 from recdistill.students.encoders.tower import MediaInput, NetworkTower
 
 _VERSION = 1
@@ -75,13 +75,20 @@ class HuggingFaceImage(NetworkTower):
         self, folder: Path, config: ImageEncoderConfig, *, limits: MediaLimits, network: Network | None = None
     ) -> None:
         self._folder, self._config, self._limits = folder, config, limits
+        self._trained = network is not None
         if network is not None:
             self.network = network
 
     @cached_property
     def identity(self) -> str:
         files = folder_digest(self._folder)
-        return combine({"kind": "image", "files": files, "tokens": self._config.tokens, "version": _VERSION})
+        parts: dict[str, str | float] = {
+            "kind": "image",
+            "files": files,
+            "tokens": self._config.tokens,
+            "version": _VERSION,
+        }
+        return tower_identity(parts, trained=self._trained)
 
     @cached_property
     def input(self) -> MediaInput:

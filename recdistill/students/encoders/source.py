@@ -113,6 +113,17 @@ def combine(parts: Mapping[str, str | int | float]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def tower_identity(parts: Mapping[str, str | int | float], *, trained: bool) -> str:
+    """A tower's name in the cache.
+
+    Raises:
+        ValueError: it has been trained, so that its files do not say what it gives.
+    """
+    if trained:
+        raise ValueError("a tower that is trained has no name in the cache")
+    return combine(parts)
+
+
 @lru_cache(maxsize=256)
 def _file_digest(path: Path, size: int, modified: int) -> str:
     with path.open("rb") as file:

@@ -19,11 +19,11 @@ from recdistill.students.encoders.embeddings import read_embeddings
 from recdistill.students.encoders.huggingface import build_model, model_settings, read_model
 from recdistill.students.encoders.network import Network, Trained
 from recdistill.students.encoders.source import (
-    combine,
     find_model,
     folder_digest,
     loading,
     package_folder,
+    tower_identity,
     unknown_packaged,
 )
 from recdistill.students.encoders.tower import on_cores, run
@@ -102,6 +102,7 @@ class HuggingFaceText:
 
     def __init__(self, folder: Path, config: TextEncoderConfig, *, network: Network | None = None) -> None:
         self._folder, self._config = folder, config
+        self._trained = network is not None
         if network is not None:
             self.network = network
 
@@ -114,7 +115,9 @@ class HuggingFaceText:
             "max_tokens": self._config.max_tokens,
             "version": _VERSION,
         }
-        return combine(parts if self._config.output == "hidden" else {**parts, "output": self._config.output})
+        if self._config.output != "hidden":
+            parts["output"] = self._config.output
+        return tower_identity(parts, trained=self._trained)
 
     @cached_property
     def input(self) -> TextInput:

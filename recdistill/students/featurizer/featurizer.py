@@ -106,8 +106,14 @@ class Featurizer(nn.Module):
         """
         parts = [self.of_tower("text", tower, place)]
         if self.lexical is not None:
-            parts.append(self._centred("lexical", self.of_words(block, place), place)[:, None] / 2**0.5)
+            parts.append(self.text_words(block, place))
         return torch.cat(parts, dim=-1)
+
+    def text_words(self, block: Block, place: np.ndarray | None = None) -> Tensor:
+        """[n, 1, r] words' part of :meth:`text`, which comes behind the tower's; r = 0 without one."""
+        if self.lexical is None:
+            return torch.zeros(len(block), 1, 0, device=next(self.buffers()).device)
+        return self._centred("lexical", self.of_words(block, place), place)[:, None] / 2**0.5
 
     def of_tower(self, modality: str, vectors: Tensor, place: np.ndarray | None = None) -> Tensor:
         """[n, …, W] tower vectors → the tower's part of a modality's features, which comes first in them.
