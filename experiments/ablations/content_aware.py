@@ -157,6 +157,7 @@ class Lab:
             config,
             StudentConfig.model_validate(given),
             fold=self.fold,
+            data=self.out / "data",
             content=self.content,
             pairs=self.pairs,
             cache=self.recipe.encoders.cache,

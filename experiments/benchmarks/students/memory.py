@@ -66,6 +66,7 @@ def _measure(folder: Path) -> None:
         config,
         StudentConfig(kind="linear", dim=128),
         fold=Fold(folder / "split"),
+        data=folder / "data",
         content=folder / "content",
         pairs=folder / "pairs",
         cache=folder / "cache",

@@ -119,6 +119,7 @@ def _pairs_per_second(kind: str, student: StudentConfig, fold: Fold, out: Path) 
         config,
         student,
         fold=fold,
+        data=out / "data",
         content=out / "text_content",
         pairs=out / "text_pairs",
         out=out / f"speed_{kind}",
