@@ -5,7 +5,7 @@ Shapes: N rows of the catalogue of items and texts, K instructions, T tokens, w 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -56,7 +56,7 @@ class Instructions:
 
 
 class RowEncoder:
-    """The features of rows under instructions, and their vectors."""
+    """The features of rows under instructions."""
 
     def __init__(
         self, source: FeatureSource, instructions: Instructions, *, item_ids: pd.Index, texts: Sequence[str]
@@ -82,12 +82,27 @@ class RowEncoder:
         given = keys // self.rows
         return {**features, PROMPT: self.instructions.features[given]}, {**present, PROMPT: given > 0}
 
+
+class Snapshot:
+    """Vectors of norm 1 of all rows that are asked for, by the student as it stands; each distinct one encoded once.
+
+    Memory: 4 · n · d bytes, n distinct rows and instructions.
+
+    Args:
+        wanted: dataset, side (0: query, 1: target) and rows.
+    """
+
     @torch.inference_mode()
-    def unit_vectors(self, trainee: Trainee, dataset: str, side: int, rows: Tensor) -> Tensor:
-        """[n, d] of norm 1, as the student gives them in use."""
+    def __init__(self, trainee: Trainee, encoder: RowEncoder, wanted: Iterable[tuple[str, int, Tensor]]) -> None:
+        self._encoder = encoder
+        self._keys = torch.cat([encoder.keys(*of) for of in wanted]).unique()
         training = trainee.training
         trainee.eval()
-        keys = self.keys(dataset, side, rows)
-        parts = [trainee.student(*self.features(part)) for part in keys.split(trainee.student.rows_at_once)]
+        at_once = trainee.student.rows_at_once
+        parts = [trainee.student(*encoder.features(part)) for part in self._keys.split(at_once)]
         trainee.train(training)
-        return F.normalize(torch.cat(parts).float(), dim=-1)
+        self._vectors = F.normalize(torch.cat(parts).float(), dim=-1)
+
+    def vectors(self, dataset: str, side: int, rows: Tensor) -> Tensor:
+        """[n, d] of rows that were wanted."""
+        return self._vectors[torch.searchsorted(self._keys, self._encoder.keys(dataset, side, rows))]

@@ -5,12 +5,14 @@ Shapes: P pairs, Q distinct queries, T targets, H hard negatives a query.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor
 
 from recdistill.pretrain.batches import Sampler
 from recdistill.pretrain.datasets import PairDataset
-from recdistill.pretrain.encoder import RowEncoder
+from recdistill.pretrain.encoder import RowEncoder, Snapshot
 from recdistill.pretrain.hard_negatives import dataset_threshold, mine
 from recdistill.pretrain.trainee import Trainee
 
@@ -21,10 +23,10 @@ def refresh(sampler: Sampler, trainee: Trainee, encoder: RowEncoder, *, most_que
     Args:
         most_queries: by so many queries, drawn, a dataset's λ* is found.
     """
-    for index, dataset in enumerate(sampler.datasets):
-        queries, of_pair = dataset.query.unique(return_inverse=True)
-        vectors = encoder.unit_vectors(trainee, dataset.name, 0, queries)
-        targets = encoder.unit_vectors(trainee, dataset.name, 1, dataset.targets)
+    sides = [((of.name, 0, of.query.unique()), (of.name, 1, of.targets)) for of in sampler.datasets]
+    now = Snapshot(trainee, encoder, itertools.chain.from_iterable(sides))
+    for index, (dataset, (query, target)) in enumerate(zip(sampler.datasets, sides, strict=True)):
+        queries, vectors, targets = query[2], now.vectors(*query), now.vectors(*target)
         known, itself = _known(dataset, queries), _places(dataset.targets, queries)
         drawn = torch.randperm(len(queries), generator=torch.Generator().manual_seed(seed))[:most_queries].sort().values
         place = torch.full((len(queries),), -1)
@@ -38,7 +40,7 @@ def refresh(sampler: Sampler, trainee: Trainee, encoder: RowEncoder, *, most_que
         )
         hard = mine(vectors, targets, known, threshold=threshold, count=sampler.hard_negatives, itself=itself)
         rows = torch.where(hard < 0, hard, dataset.targets[hard.clamp_min(0)])
-        sampler.mined(index, rows[of_pair], threshold)
+        sampler.mined(index, rows[_places(queries, dataset.query)], threshold)
 
 
 def _known(dataset: PairDataset, queries: Tensor) -> Tensor:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from recdistill.errors import UserError
 from recdistill.pretrain.balancing import balance
 from recdistill.pretrain.config import BalancingConfig
 from recdistill.pretrain.datasets import PairDataset
-from recdistill.pretrain.encoder import RowEncoder
+from recdistill.pretrain.encoder import RowEncoder, Snapshot
 from recdistill.pretrain.trainee import Trainee
 
 
@@ -31,6 +33,9 @@ def dataset_weights(
     Args:
         benchmarks: datasets whose held-out pairs are what is asked.
         trainee: gives the embeddings that are compared.
+
+    Raises:
+        UserError: there are no held-out pairs to compare with.
     """
     if how == "uniform":
         return [1 / len(datasets)] * len(datasets)
@@ -38,16 +43,25 @@ def dataset_weights(
         total = sum(len(dataset) for dataset in datasets)
         return [len(dataset) / total for dataset in datasets]
 
-    def sample(dataset: PairDataset, query: Tensor, target: Tensor) -> np.ndarray:
-        drawn = torch.randperm(len(query), generator=torch.Generator().manual_seed(seed))[: config.samples]
-        vectors = [
-            encoder.unit_vectors(trainee, dataset.name, side, rows[drawn]) for side, rows in enumerate((query, target))
-        ]
-        return torch.cat(vectors).numpy()
+    def drawn(dataset: PairDataset, query: Tensor, target: Tensor) -> list[tuple[str, int, Tensor]]:
+        some = torch.randperm(len(query), generator=torch.Generator().manual_seed(seed))[: config.samples]
+        return [(dataset.name, side, rows[some]) for side, rows in enumerate((query, target))]
+
+    trained = {one.name: drawn(one, one.query, one.target) for one in datasets}
+    asked = {one.name: drawn(one, one.held_query, one.held_target) for one in benchmarks if len(one.held_query)}
+    if not asked:
+        raise UserError(
+            "adaptive sampling compares with held-out pairs, of which there are none",
+            remedy="raise pretrain.held_out, or set the phase's sampling to uniform",
+        )
+    now = Snapshot(trainee, encoder, itertools.chain.from_iterable([*trained.values(), *asked.values()]))
+
+    def embedded(samples: Mapping[str, Sequence[tuple[str, int, Tensor]]]) -> dict[str, np.ndarray]:
+        return {name: torch.cat([now.vectors(*of) for of in sides]).numpy() for name, sides in samples.items()}
 
     weights = balance(
-        {one.name: sample(one, one.query, one.target) for one in datasets},
-        {one.name: sample(one, one.held_query, one.held_target) for one in benchmarks if len(one.held_query)},
+        embedded(trained),
+        embedded(asked),
         clusters=config.centroids,
         regularisation=config.regularisation,
         temperature=config.temperature,

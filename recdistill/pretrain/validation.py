@@ -5,12 +5,13 @@ Shapes: H held-out pairs, T targets of a dataset, d width.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
 
 from recdistill.pretrain.datasets import PairDataset
-from recdistill.pretrain.encoder import RowEncoder
+from recdistill.pretrain.encoder import RowEncoder, Snapshot
 from recdistill.pretrain.trainee import Trainee
 from recdistill.retrieval.ranks import target_ranks
 
@@ -22,13 +23,15 @@ def held_out_ndcg(trainee: Trainee, datasets: Sequence[PairDataset], encoder: Ro
 
     Memory: H · T bytes, and the vectors of a dataset's targets twice as float64.
     """
+    asked = [dataset for dataset in datasets if len(dataset.held_query)]
+    if not asked:
+        return {}
+    sides = [((of.name, 0, of.held_query), (of.name, 1, of.targets)) for of in asked]
+    now = Snapshot(trainee, encoder, itertools.chain.from_iterable(sides))
     found = {}
-    for dataset in datasets:
-        if not len(dataset.held_query):
-            continue
-        queries = encoder.unit_vectors(trainee, dataset.name, 0, dataset.held_query)
-        targets = encoder.unit_vectors(trainee, dataset.name, 1, dataset.targets)
-        place = torch.searchsorted(dataset.targets, dataset.held_target)
+    for dataset, (query, target) in zip(asked, sides, strict=True):
+        queries, targets = now.vectors(*query), now.vectors(*target)
+        place = torch.searchsorted(dataset.targets, dataset.held_target.contiguous())
         known = dataset.related(dataset.held_query, dataset.targets)
         known[torch.arange(len(place)), place] = False
         others = known.nonzero()[:, 1]

@@ -18,7 +18,7 @@ from recdistill.errors import UserError
 from recdistill.pretrain.batches import Sampler
 from recdistill.pretrain.config import BalancingConfig, Sides
 from recdistill.pretrain.datasets import PairDataset, PairDatasets
-from recdistill.pretrain.encoder import Instructions, RowEncoder
+from recdistill.pretrain.encoder import Instructions, RowEncoder, Snapshot
 from recdistill.pretrain.mining import refresh
 from recdistill.pretrain.sampling import dataset_weights
 from recdistill.pretrain.temperatures import Temperatures
@@ -46,6 +46,10 @@ def titled(folder: Path, titles: list[str]) -> Path:
     encoders = {"text": {"lexical": 2}, "image": None, "audio": None, "structured": None, "cache": folder / "cache"}
     encode(EncodersConfig.model_validate(encoders), data=folder / "data", out=folder / "content")
     return folder / "content"
+
+
+def unit_vectors(trainee: Trainee, encoder: RowEncoder, name: str, side: int, rows: torch.Tensor) -> torch.Tensor:
+    return Snapshot(trainee, encoder, [(name, side, rows)]).vectors(name, side, rows)
 
 
 ONE = dataset("one", [(number, number + 1) for number in range(10)])
@@ -120,7 +124,7 @@ def test_mined_negatives_are_near_unrelated_and_below_the_threshold(trainee: Tra
     sampler = Sampler([source], [1.0], specialised=True, hard_negatives=3)
     refresh(sampler, trainee, encoder, most_queries=1000, seed=0)
     batch = sampler.draw(200, step_generator(0, 0))
-    unit = encoder.unit_vectors(trainee, "groups", 0, torch.arange(72))
+    unit = unit_vectors(trainee, encoder, "groups", 0, torch.arange(72))
     threshold = float(sampler.thresholds[0])
     for query, hard in zip(batch.query.tolist(), batch.hard, strict=True):
         cosine = unit[query] @ unit.T
@@ -139,7 +143,7 @@ def test_the_threshold_is_found_by_few_queries_where_told(trainee: Trainee, enco
 
 def test_held_out_pairs_are_ranked_among_the_targets_without_known_ones(trainee: Trainee, encoder: RowEncoder) -> None:
     source = dataset("some", [(0, 5), (0, 9), (3, 7)], rows=72, held=[(0, 7), (3, 3)])
-    unit = encoder.unit_vectors(trainee, "some", 0, torch.arange(72)).double()
+    unit = unit_vectors(trainee, encoder, "some", 0, torch.arange(72)).double()
     candidates = [3, 7]  # of query 0: its known targets 5 and 9 are left out
     ranks = [1 + sum(float(unit[0] @ unit[c]) > float(unit[0] @ unit[7]) for c in candidates)]
     others = [3, 5, 9]  # of query 3, which asks for itself; 7 is known to belong to it
@@ -162,6 +166,8 @@ def test_weights_by_size_alike_and_by_likeness(trainee: Trainee, encoder: RowEnc
     adaptive = weights("adaptive")
     assert sum(adaptive) == pytest.approx(1)
     assert adaptive[0] > 0.6
+    with pytest.raises(UserError, match="held-out pairs, of which there are none"):
+        dataset_weights("adaptive", config, [near, far], benchmarks=[far], trainee=trainee, encoder=encoder, seed=0)
 
 
 def test_an_instruction_changes_a_row_s_key_and_vector(tmp_path: Path) -> None:
@@ -178,8 +184,8 @@ def test_an_instruction_changes_a_row_s_key_and_vector(tmp_path: Path) -> None:
     rows = torch.arange(5)
     assert torch.equal(told.keys("asked", 1, rows), rows)
     assert bool((told.keys("asked", 0, rows) != rows).all())
-    query, target = (told.unit_vectors(trainee, "asked", side, rows) for side in (0, 1))
-    torch.testing.assert_close(target, told.unit_vectors(trainee, "another", 0, rows))
+    query, target = (unit_vectors(trainee, told, "asked", side, rows) for side in (0, 1))
+    torch.testing.assert_close(target, unit_vectors(trainee, told, "another", 0, rows))
     assert float(F.cosine_similarity(query, target).max()) < 0.999
     with pytest.raises(
         UserError, match=r"names search, which the student does not know \(student.instructions: find\)"
