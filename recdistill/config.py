@@ -98,6 +98,9 @@ class Recipe(Settings):
         for loc, name in self.pretrain.datasets():
             if made and name not in made:
                 yield ("pretrain", *loc), "the section 'pairs' makes no such dataset", name
+        told = self.pretrain.instruction
+        if told is not None and told not in self.student.instructions:
+            yield ("pretrain", "instruction"), "student.instructions has no such name", told
         for dataset, sides in self.pretrain.instructions.items():
             for side, told in (("query", sides.query), ("target", sides.target)):
                 if told is not None and told not in self.student.instructions:

@@ -48,7 +48,6 @@ from recdistill.inputs import (
 )
 from recdistill.mining import mine
 from recdistill.pairs import pair
-from recdistill.pretrain import pretrain
 from recdistill.rankers import rank
 from recdistill.remarks import remarks
 from recdistill.report import build_report
@@ -94,7 +93,7 @@ def run(
     """Run a recipe's stage ``until`` and what it needs in the run folder ``out``, skipping what is unchanged.
 
     Args:
-        crew: the processes that teach together, of which this one is the leader; None: this one alone.
+        crew: the processes that train together, of which this one is the leader; None: this one alone.
 
     Returns:
         the content of ``metrics.json``, {} when the report was not reached.
@@ -156,7 +155,7 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker, crew: Cr
 
     Args:
         inputs: digest of the raw data.
-        crew: runs the teach stages.
+        crew: runs the teach and pretrain stages.
     """
     data = out / "data"
     settings = sections(recipe)
@@ -326,7 +325,7 @@ def _fold_stages(
             code=["mining", "retrieval"],
             **of,
         ),
-        *_content_aware_stages(make, recipe, out=out, seed=seed, fold=fold),
+        *_content_aware_stages(make, recipe, out=out, seed=seed, fold=fold, crew=crew),
         make(
             "distill",
             f"{base}/distill",
@@ -393,7 +392,7 @@ def _fold_stages(
 
 
 def _content_aware_stages(
-    make: Callable[..., Stage], recipe: Recipe, *, out: Path, seed: int, fold: Fold
+    make: Callable[..., Stage], recipe: Recipe, *, out: Path, seed: int, fold: Fold, crew: Crew
 ) -> Iterator[Stage]:
     """Pair and pretrain of one seed and fold, as far as the recipe asks for them."""
     base = f"seed-{seed}/{fold.name}"
@@ -422,14 +421,11 @@ def _content_aware_stages(
         yield make(
             "pretrain",
             f"{base}/pretrain",
-            lambda to, key, log: pretrain(
-                pretraining,
-                recipe.student,
+            lambda to, key, log: crew.pretrain(
                 fold=fold,
                 data=out / "data",
                 content=out / "content",
                 pairs=out / base / "pair",
-                cache=recipe.encoders.cache,
                 out=to,
                 seed=seed,
                 key=key,

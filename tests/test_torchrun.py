@@ -1,4 +1,4 @@
-"""Two processes that torchrun started teach together: what they leave is what one process leaves."""
+"""Two processes that torchrun started train together: what they leave is what one process leaves."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ TABLES = ("id_teacher", "sequence_teacher")
 pytestmark = pytest.mark.slow
 
 
-def teach(out: Path, *overrides: str, ranks: int) -> str:
+def teach(out: Path, *overrides: str, ranks: int, stage: str = "teach") -> str:
     launcher = [] if ranks == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    command = [sys.executable, *launcher, "-m", "recdistill", "teach", str(RECIPE), *SHORT, *overrides]
+    command = [sys.executable, *launcher, "-m", "recdistill", stage, str(RECIPE), *SHORT, *overrides]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     environment.pop("MLFLOW_TRACKING_URI", None)
     done = subprocess.run(
@@ -63,3 +63,17 @@ def test_two_ranks_leave_what_one_leaves(sharding: str, alone: Path, tmp_path: P
     for name in TABLES:
         assert reports[0][name]["steps"] == reports[1][name]["steps"]
     assert not list(two.rglob("*checkpoint*")) and not list(two.rglob("positives"))
+
+
+def test_two_ranks_pretrain_as_one(tmp_path: Path) -> None:
+    phases = "pretrain.phases=[{name: wide, steps: 4}, {name: hard, steps: 4, hard_negatives: 1, refresh_every: 2}]"
+    settings = [phases, "pretrain.validate_every=2", "student.dropout=0", "student.modality_dropout=0"]
+    vectors = []
+    for ranks in (1, 2):
+        out = tmp_path / str(ranks)
+        told = teach(out, *settings, ranks=ranks, stage="pretrain")
+        assert told.count("seed-0/time/pretrain: done") == 1
+        folder = out / "seed-0" / "time" / "pretrain"
+        vectors.append(EmbeddingTable.read(folder / "final" / "pretrained_student.parquet").vectors)
+        assert not list(folder.glob(".*checkpoint*"))
+    assert np.abs(vectors[0] - vectors[1]).max() < 1e-3

@@ -1,4 +1,4 @@
-"""Matryoshka: a loss summed over prefixes of a vector (Kusupati et al., 2205.13147)."""
+"""Matryoshka: a loss averaged over prefixes of a vector (Kusupati et al., 2205.13147)."""
 
 from __future__ import annotations
 

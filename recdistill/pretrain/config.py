@@ -19,6 +19,12 @@ class Weights(Settings):
     late_fusion: float = Field(0.0, ge=0, description="InfoNCE of a gated mixture of the vision-only and whole vector")
     patterns: float = Field(0.0, ge=0, description="InfoNCE between subsets of modalities, drawn anew every step")
 
+    @model_validator(mode="after")
+    def _something(self) -> Weights:
+        if not any(dict(self).values()):
+            raise ValueError("all objectives have weight 0: nothing would be learned")
+        return self
+
 
 class Phase(Settings):
     """One progressive stage (3.3.1): what is trained on, by which objectives, how fast."""
@@ -62,6 +68,12 @@ class PretrainConfig(Settings):
 
     phases: tuple[Phase, ...] = Field((Phase(name="all"),), min_length=1, description="one behind the other")
     instructions: dict[str, Sides] = Field({}, description="those of a dataset's two sides; the others have none")
+    uninstructed: float = Field(
+        0.1, ge=0, lt=1, description="share of batches without instructions, so that vectors without serve as well"
+    )
+    instruction: str | None = Field(
+        None, description="of the item vectors that are written, judged and exported: a name; null: none"
+    )
     batch_size: int = Field(256, ge=2, description="pairs a batch, of all processes together")
     accumulation: int = Field(1, ge=1, description="batches whose gradients make one step")
     cached_chunk: int | None = Field(

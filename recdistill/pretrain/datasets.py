@@ -28,13 +28,16 @@ _Columns = tuple[np.ndarray, np.ndarray, np.ndarray]
 class PairDataset:
     """One dataset.
 
+    A pair of score 0 was judged not to belong together: it orders others (CoSENT), and is nowhere a positive.
+
     Attributes:
         name: its table's.
         graded: scores differ between pairs, and order them.
         rows: N, of the catalogue that the rows below number.
         query, target: [P] int64 rows of the pairs that train.
         score: [P] float32; 1 where the table gives none.
-        held_query, held_target: [H] int64 rows of the pairs that validate; no pair trains in either direction.
+        held_query, held_target: [H] int64 rows of positive pairs that validate. They train in no dataset of the fit, in
+            neither direction.
     """
 
     name: str
@@ -55,15 +58,30 @@ class PairDataset:
         return torch.cat([self.target, self.held_target]).unique()
 
     def related(self, query: Tensor, target: Tensor) -> Tensor:
-        """[B, C] bool: which of the targets [C] are no negatives of the queries [B]: known to belong, or itself."""
+        """[B, C] bool: which of the targets [C] are no negatives of the queries [B].
+
+        Those that training pairs name, in either direction, and the query itself.
+        """
         keys = query[:, None] * self.rows + target[None, :]
         place = torch.searchsorted(self._keys, keys).clamp_max(len(self._keys) - 1)
-        return (self._keys[place] == keys) | (query[:, None] == target[None, :])
+        known = self._keys[place] == keys if len(self._keys) else torch.zeros_like(keys, dtype=torch.bool)
+        return known | (query[:, None] == target[None, :])
+
+    def known(self, queries: Tensor) -> Tensor:
+        """[n, 2] int64 (place among the distinct queries, row) of what :meth:`related` knows of them by pairs."""
+        start = torch.searchsorted(self._keys, queries * self.rows)
+        count = torch.searchsorted(self._keys, (queries + 1) * self.rows) - start
+        place = torch.arange(len(queries)).repeat_interleave(count)
+        first = (count.cumsum(0) - count).repeat_interleave(count)
+        at = torch.arange(len(place)) - first + start.repeat_interleave(count)
+        return torch.stack([place, self._keys[at] % self.rows], dim=1)
 
     @cached_property
     def _keys(self) -> Tensor:
-        query, target = torch.cat([self.query, self.held_query]), torch.cat([self.target, self.held_target])
-        return (query * self.rows + target).unique()
+        """Ascending (row, row) of the positive training pairs in both directions, as one number."""
+        positive = self.score > 0
+        query, target = self.query[positive], self.target[positive]
+        return torch.cat([query * self.rows + target, target * self.rows + query]).unique()
 
 
 @dataclass(frozen=True)
@@ -88,7 +106,7 @@ class PairDatasets:
 
         Args:
             folder: with ``<dataset>.parquet`` each.
-            held_out: share of pairs that validate; max_held_out: of a dataset at most.
+            held_out: share of pairs that do not train; max_held_out: of these, so many of a dataset validate at most.
             chosen: names of the datasets to read; None: all.
 
         Raises:
@@ -143,9 +161,11 @@ def _split(name: str, graded: bool, hashes: np.ndarray, columns: _Columns, held_
     """Hold pairs out, both directions of one together."""
     query, target, score = columns
     first, second = np.minimum(hashes[query], hashes[target]), np.maximum(hashes[query], hashes[target])
-    draw = mix(0, first, second)
-    held = draw < np.uint64(held_out * 2.0**64)
+    # One cut for all datasets: what one of them holds out, no other trains on, even where fewer than these validate.
+    aside = mix(0, first, second) < np.uint64(held_out * 2.0**64)
+    held = aside & (score > 0)
     if held.sum() > most:
+        draw = mix(1, first, second)
         held &= draw < np.sort(draw[held])[most]
 
     def rows(values: np.ndarray, mask: np.ndarray) -> Tensor:
@@ -155,9 +175,9 @@ def _split(name: str, graded: bool, hashes: np.ndarray, columns: _Columns, held_
         name,
         graded,
         len(hashes),
-        rows(query, ~held),
-        rows(target, ~held),
-        rows(score, ~held),
+        rows(query, ~aside),
+        rows(target, ~aside),
+        rows(score, ~aside),
         rows(query, held),
         rows(target, held),
     )

@@ -27,6 +27,7 @@ class BatchVectors:
         query_has: [1 + S, B] bool, whether a modality of the subset is there; target_has: [1 + S, C].
         excluded: [B, C] bool, candidates that are no negatives.
         temperature: [B, 1].
+        positive: [B] bool, false for pairs that were judged not to belong together.
         prefixes: widths that serve.
     """
 
@@ -36,6 +37,7 @@ class BatchVectors:
     target_has: Tensor
     excluded: Tensor
     temperature: Tensor
+    positive: Tensor
     prefixes: Sequence[int]
 
     def nce(self) -> Tensor:
@@ -44,7 +46,14 @@ class BatchVectors:
         own = torch.arange(pairs, device=self.query.device)
 
         def contrast(joined: Tensor) -> Tensor:
-            return infonce(joined[:pairs], joined[pairs:], own, temperature=self.temperature, excluded=self.excluded)
+            return infonce(
+                joined[:pairs],
+                joined[pairs:],
+                own,
+                temperature=self.temperature,
+                excluded=self.excluded,
+                weight=self.positive.to(joined.dtype),
+            )
 
         return over_prefixes(contrast, torch.cat([self.query[0], self.target[0]]), self.prefixes)
 
@@ -66,7 +75,7 @@ class BatchVectors:
         return late_fusion(
             (self.query[vision], self.query[0]),
             (self.target[vision], self.target[0]),
-            self.query_has[vision],
+            self.query_has[vision] & self.positive,
             self.target_has[vision],
             gate=gate,
             temperature=self.temperature,
@@ -85,7 +94,7 @@ class BatchVectors:
             return pattern_contrast(
                 joined[:, :count],
                 joined[:, count:],
-                self.query_has,
+                self.query_has & self.positive,
                 self.target_has,
                 patterns=pairs,
                 temperature=self.temperature,

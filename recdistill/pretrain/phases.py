@@ -6,11 +6,14 @@ Shapes: N items and texts, D datasets of a phase.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import clear_environment
 from torch import nn
 from transformers import get_cosine_schedule_with_warmup
 
@@ -56,10 +59,13 @@ class Pretraining:
         self.config, self.of, self.seed, self.world = config, of, seed, world
         self.item_ids = fold.item_ids()
         named = [phase.datasets for phase in config.phases]
+        adaptive = any(phase.sampling == "adaptive" for phase in config.phases)
+        named += [config.balancing.benchmarks] if adaptive else []
         self.data = PairDatasets.read(
             pairs,
             self.item_ids,
-            held_out=config.held_out,
+            # The final fit validates nothing, so it learns from all pairs, unless some are needed to aim at.
+            held_out=config.held_out if of == "selection" or adaptive else 0.0,
             max_held_out=config.max_held_out,
             chosen=None if None in named else sorted({name for names in named for name in names or ()}),
         )
@@ -81,18 +87,23 @@ class Pretraining:
             torch.manual_seed(seed)
             gate = LateFusionGate(self.student.config.dim) if fuses else None
         self.trainee = Trainee(self.student, temperatures, gate)
-        self.accelerator = Accelerator(
-            gradient_accumulation_steps=config.accumulation,
-            step_scheduler_with_optimizer=False,
-            cpu=True,
-        )
+        if config.gradient_checkpointing:
+            self.student.gradient_checkpointing_enable()
+        # Alone, whatever the environment says: a leader that works while the others wait must not call on them.
+        with clear_environment() if world.size == 1 else nullcontext():
+            self.accelerator = Accelerator(
+                gradient_accumulation_steps=config.accumulation, step_scheduler_with_optimizer=False, cpu=True
+            )
 
     def run(
         self, phase: Phase, checkpoint: Path, key: str, log: LogFn, *, steps: int | None
     ) -> tuple[Fitted, dict[str, Any]]:
-        """Train one phase; ``steps`` ends its schedule earlier, without validation. Also what it was about."""
+        """Train one phase; ``steps`` ends its schedule earlier, without validation. Also tells of its datasets."""
         config = self.config
         datasets = self._datasets(phase)
+        self._check_objectives(phase, datasets)
+        # Phases begin at step 0 each: with one seed for all, they would draw the same pairs in the same order.
+        seed = self.seed + 1_000_003 * config.phases.index(phase)
         weights = dataset_weights(
             phase.sampling,
             config.balancing,
@@ -100,7 +111,7 @@ class Pretraining:
             benchmarks=self._benchmarks(),
             trainee=self.trainee,
             encoder=self.encoder,
-            seed=self.seed,
+            seed=seed,
         )
         sampler = Sampler(datasets, weights, specialised=phase.specialised, hard_negatives=phase.hard_negatives)
         rate = phase.learning_rate
@@ -123,7 +134,7 @@ class Pretraining:
             schedule=schedule,
             accelerator=self.accelerator,
             world=self.world,
-            seed=self.seed,
+            seed=seed,
         )
 
         def validate() -> float:
@@ -134,7 +145,7 @@ class Pretraining:
         fitted = fit(
             step,
             steps=steps or phase.steps,
-            seed=self.seed,
+            seed=seed,
             state={
                 "trainee": TrainedState(self.trainee),
                 "optimizer": optimizer,
@@ -153,15 +164,13 @@ class Pretraining:
         )
         self.accelerator.free_memory()
         return fitted, {
-            "datasets": {
-                dataset.name: {
-                    "pairs": len(dataset),
-                    "weight": weight,
-                    "temperature": self.trainee.temperatures(self.names.index(dataset.name)).item(),
-                    "threshold": None if math.isnan(threshold) else threshold,
-                }
-                for dataset, weight, threshold in zip(datasets, weights, sampler.thresholds.tolist(), strict=True)
+            dataset.name: {
+                "pairs": len(dataset),
+                "weight": weight,
+                "temperature": self.trainee.temperatures(self.names.index(dataset.name)).item(),
+                "threshold": None if math.isnan(threshold) else threshold,
             }
+            for dataset, weight, threshold in zip(datasets, weights, sampler.thresholds.tolist(), strict=True)
         }
 
     def write(self, folder: Path) -> None:
@@ -173,8 +182,9 @@ class Pretraining:
             "fit": self.of,
             "seed": self.seed,
             "prefixes": list(self.student.prefixes),
+            "instruction": self.config.instruction,
         }
-        vectors = self.student.encode_store(self.items)
+        vectors = self.student.encode_store(self.items, instruction=self.config.instruction)
         EmbeddingTable(self.item_ids, vectors, metadata=provenance).write(folder / f"{SUBJECT}.parquet")
 
     def _datasets(self, phase: Phase) -> list[PairDataset]:
@@ -187,16 +197,23 @@ class Pretraining:
             )
         return filled
 
+    def _check_objectives(self, phase: Phase, datasets: Sequence[PairDataset]) -> None:
+        """Refuse an objective that would stay at zero."""
+        if phase.weights.late_fusion and VISION not in self.student.modalities:
+            raise UserError(
+                f"pretrain: phase '{phase.name}' weighs late_fusion, but the student sees no pictures",
+                remedy="set weights.late_fusion to 0, or encode images",
+            )
+        if phase.weights.cosent and not any(dataset.graded for dataset in datasets):
+            raise UserError(
+                f"pretrain: phase '{phase.name}' weighs cosent, but none of its datasets is graded "
+                f"({', '.join(dataset.name for dataset in datasets)})",
+                remedy="set weights.cosent to 0, or name a graded dataset; pairs.json says which are",
+            )
+
     def _benchmarks(self) -> list[PairDataset]:
         """The datasets whose held-out pairs are what is asked."""
-        names = self.config.balancing.benchmarks or tuple(self.names)
-        absent = [name for name in names if name not in self.data.datasets]
-        if absent:
-            raise UserError(
-                f"pretrain.balancing.benchmarks names {', '.join(absent)}, which no phase reads",
-                remedy=f"name some of: {', '.join(self.names)}",
-            )
-        return [self.data.datasets[name] for name in names]
+        return [self.data.datasets[name] for name in self.config.balancing.benchmarks or self.names]
 
     def _heads(self) -> list[nn.Module]:
         return [part for part in (self.trainee.temperatures, self.trainee.gate) if part is not None]

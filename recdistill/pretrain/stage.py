@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,8 @@ def pretrain(
             f"pretrain.batch_size ({config.batch_size}) is no multiple of the {world.size} processes",
             remedy="choose one that is",
         )
-    steps: dict[str, int] = {}
-    summary: dict[str, Any] = {"phases": {}}
+    about: dict[str, dict[str, Any]] = {phase.name: {} for phase in config.phases}
+    kept: list[Path] = []
     for of in FITS:
         training = Pretraining(
             config,
@@ -75,20 +76,16 @@ def pretrain(
             seed=seed,
             world=world,
         )
-        kept = []
         for phase in config.phases:
-            name = f"{of}-{phase.name}"
+            name, mine = f"{of}-{phase.name}", about[phase.name]
             kept.append(out / f".{name}.checkpoint")
-            fitted, about = training.run(phase, kept[-1], f"{key}/{name}", log(name), steps=steps.get(phase.name))
+            fitted, datasets = training.run(phase, kept[-1], f"{key}/{name}", log(name), steps=mine.get("steps"))
             if of == "selection":
-                steps[phase.name] = fitted.best_step
-                summary["phases"][phase.name] = {
-                    "steps": fitted.best_step,
-                    "validation_ndcg_at_50": None if math.isnan(fitted.best_score) else fitted.best_score,
-                    **about,
-                }
-        world.first(lambda training=training, of=of: training.write(out / of))  # type: ignore[misc]
-        for checkpoint in kept:
-            remove(checkpoint, world=world)
+                score = None if math.isnan(fitted.best_score) else fitted.best_score
+                mine |= {"steps": fitted.best_step, "validation_ndcg_at_50": score}
+            mine[of] = datasets
+        world.first(partial(training.write, out / of))
     if world.leads:
-        write_json(summary, out / "pretrain.json")
+        write_json({"phases": about}, out / "pretrain.json")
+    for checkpoint in kept:  # not before: without those of the selection, a resumed final fit would repeat it
+        remove(checkpoint, world=world)

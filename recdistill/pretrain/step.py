@@ -1,7 +1,8 @@
 """One step of content-aware training: draw, encode each distinct row once, weigh the objectives, update.
 
 Of several ranks each encodes its share of the batch; the vectors are gathered with their gradients, and every rank
-computes the whole batch's losses.
+computes the whole batch's losses. So their number changes a result by rounding, and where anything is dropped in
+training, by which rows see which draw of it.
 
 Shapes: B pairs, b of this rank, H hard negatives a query, S subsets of modalities, d student width, n distinct rows.
 """
@@ -62,7 +63,7 @@ class PretrainStep:
         self.world, self.seed = world, seed
         modalities = trainee.student.modalities
         self._single: list[Subset] = [(modality,) for modality in modalities] if phase.weights.micl else []
-        self._vision: list[Subset] = [(VISION,)] if phase.weights.late_fusion and VISION in modalities else []
+        self._vision: list[Subset] = [(VISION,)] if phase.weights.late_fusion else []
         self._all: list[Subset] = [
             subset for size in range(1, len(modalities) + 1) for subset in itertools.combinations(modalities, size)
         ]
@@ -82,6 +83,9 @@ class PretrainStep:
                 seed=self.seed,
             )
         self.trainee.train()
+        if self.world.rank:
+            # Each rank encodes rows of its own: with the leader's random state their dropout would repeat its.
+            torch.manual_seed(torch.initial_seed() + self.world.rank)
         generator = step_generator(self.seed, step)
         norm, losses = math.nan, []
         for _ in range(self.config.accumulation):
@@ -104,7 +108,10 @@ class PretrainStep:
         weights, parts = self.phase.weights, dict[str, Tensor]()
         patterns = self._draw_patterns(generator) if weights.patterns else []
         subsets = list(dict.fromkeys([*self._single, *self._vision, *itertools.chain(*patterns)]))
-        vectors = self._encode(batch, subsets)
+        told = (
+            not self.encoder.instructions.of or float(torch.rand((), generator=generator)) >= self.config.uninstructed
+        )
+        vectors = self._encode(batch, subsets, told=told)
         at = {subset: place for place, subset in enumerate(subsets, start=1)}
         if weights.nce:
             parts["nce"] = vectors.nce()
@@ -124,12 +131,13 @@ class PretrainStep:
         drawn = torch.randint(len(self._all), (self.phase.patterns, 2), generator=generator)
         return [(self._all[query], self._all[target]) for query, target in drawn.tolist()]
 
-    def _encode(self, batch: PairBatch, subsets: Sequence[Subset]) -> BatchVectors:
+    def _encode(self, batch: PairBatch, subsets: Sequence[Subset], *, told: bool) -> BatchVectors:
+        """``told``: whether the rows have their datasets' instructions."""
         mine = batch.part(self.world.share(len(batch.query)))
         hard = torch.where(mine.hard < 0, mine.target[:, None], mine.hard)  # a place that is left out below
         rows = torch.cat([mine.query[:, None], mine.target[:, None], hard], dim=1)  # [b, 2 + H]
-        keys = torch.empty_like(rows)
-        for dataset, places in mine.groups():
+        keys = rows.clone()
+        for dataset, places in mine.groups() if told else ():
             name = self.sampler.datasets[dataset].name
             keys[places, :1] = self.encoder.keys(name, 0, rows[places, :1])
             keys[places, 1:] = self.encoder.keys(name, 1, rows[places, 1:])
@@ -152,6 +160,7 @@ class PretrainStep:
             target_has=torch.cat([there[:, :, 1], there[:, :, 2:].flatten(1, 2)], dim=1),
             excluded=self.sampler.excluded(batch, candidates) | (candidates < 0),
             temperature=self.trainee.temperatures(self.places[batch.dataset])[:, None],
+            positive=batch.score > 0,
             prefixes=self.trainee.student.prefixes,
         )
 

@@ -13,7 +13,8 @@ class Temperatures(nn.Module):
     """One temperature a dataset, learned as its logarithm.
 
     At a bound, a gradient that would push further is dropped and one that leads back passes in full: a temperature
-    rests there, no further out than one step carried it, and comes back as soon as the loss wants it to. Leave the
+    rests there, however far an optimizer's momentum carries the parameter behind it, and comes back once the loss has
+    wanted it to for as long. Leave the
     parameter out of weight decay, which would pull temperatures towards 1.
 
     Args:

@@ -87,8 +87,9 @@ def test_each_pair_s_negatives_are_excluded_by_its_own_dataset() -> None:
     sampler = Sampler([ONE, TWO], [0.5, 0.5], specialised=False)
     batch = sampler.draw(64, step_generator(0, 2))
     excluded = sampler.excluded(batch, batch.target)
-    # Of these chains a query knows its own target alone; the query itself is a target of "one".
+    # Of the chain "one" a query knows both neighbours, and is a target itself.
     expected = (batch.target[None] == batch.target[:, None]) | (batch.target[None] == batch.query[:, None])
+    expected |= (batch.target[None] == batch.query[:, None] - 1) & (batch.dataset == 0)[:, None]
     assert torch.equal(excluded, expected)
 
 

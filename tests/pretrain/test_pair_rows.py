@@ -58,15 +58,34 @@ def test_at_most_so_many_pairs_are_held_out(tmp_path):
     write_pairs(tmp_path / "chain.parquet", query=list(IDS[:-1]), target=list(IDS[1:]))
     dataset = read(tmp_path, held_out=0.5, most=4).datasets["chain"]
     assert len(dataset.held_query) == 4
-    assert len(dataset) == 45
+    assert 10 < len(dataset) < 40  # what is held out beyond these trains nowhere either
 
 
-def test_known_pairs_held_out_ones_and_the_query_itself_are_no_negatives(tmp_path):
-    write_pairs(tmp_path / "chain.parquet", query=list(IDS[:-1]), target=list(IDS[1:]))
+def test_known_pairs_in_both_directions_and_the_query_itself_are_no_negatives(tmp_path):
+    score = [0.0, *[1.0] * 48]
+    write_pairs(tmp_path / "chain.parquet", query=list(IDS[:-1]), target=list(IDS[1:]), score=score)
     dataset = read(tmp_path, held_out=0.3).datasets["chain"]
     rows = torch.arange(50)
-    expected = np.eye(50, dtype=bool) | np.eye(50, k=1, dtype=bool)
+    expected = np.eye(50, dtype=bool) | np.eye(50, k=1, dtype=bool) | np.eye(50, k=-1, dtype=bool)
+    for query, target in [(0, 1), *zip(dataset.held_query.tolist(), dataset.held_target.tolist(), strict=True)]:
+        expected[query, target] = expected[target, query] = (
+            False  # judged not to belong, and what training may not know
+        )
     assert np.array_equal(dataset.related(rows, rows).numpy(), expected)
+    place, row = dataset.known(rows).T
+    found = np.zeros((50, 50), dtype=bool)
+    found[place, row] = True
+    assert np.array_equal(found, expected & ~np.eye(50, dtype=bool))
+
+
+def test_what_one_dataset_holds_out_no_other_trains_on(tmp_path):
+    write_ring(tmp_path / "all.parquet")
+    write_pairs(tmp_path / "part.parquet", query=list(IDS[:20]), target=list(IDS[1:21]))
+    data = read(tmp_path, held_out=0.3, most=2).datasets
+    held = {(q, t) for q, t in zip(data["part"].held_query.tolist(), data["part"].held_target.tolist(), strict=True)}
+    trained = set(zip(data["all"].query.tolist(), data["all"].target.tolist(), strict=True))
+    assert len(held) == 2
+    assert not trained & (held | {(t, q) for q, t in held})
 
 
 def test_what_is_not_there_is_named(tmp_path):
