@@ -22,6 +22,7 @@ from recdistill.export import ExportConfig
 from recdistill.ingest import DataConfig
 from recdistill.mining import MiningConfig
 from recdistill.pairs import PairsConfig
+from recdistill.pairs.config import OF_QUERIES
 from recdistill.pretrain import PretrainConfig
 from recdistill.rankers import RankConfig
 from recdistill.retrieval.config import QuestionsConfig
@@ -94,10 +95,12 @@ class Recipe(Settings):
             return
         made = self.pairs.datasets() if self.pairs is not None else ()
         if not made:
-            yield ("pretrain",), "there are no pair datasets: add a section 'pairs', e.g. {}", ""
+            yield ("pretrain",), "there are no pair datasets: add a section 'pairs', e.g. {}", "no pairs"
         for loc, name in self.pretrain.datasets():
             if made and name not in made:
                 yield ("pretrain", *loc), "the section 'pairs' makes no such dataset", name
+            elif name in OF_QUERIES and self.data.queries is None:
+                yield ("pretrain", *loc), "this dataset needs a query table: name one under data.queries", name
         told = self.pretrain.instruction
         if told is not None and told not in self.student.instructions:
             yield ("pretrain", "instruction"), "student.instructions has no such name", told

@@ -73,10 +73,8 @@ STAGES = (
     "export",
     "report",
 )
-_SECTION_OF = {
-    "pair": "pairs",
-    "pretrain": "pretrain",
-}  # stages that a recipe may leave out, with the section whose absence does it
+# Stages that a recipe may leave out, with the section whose absence does it.
+_SECTION_OF = {"pair": "pairs", "pretrain": "pretrain"}
 _RECORDS = "metric_records.parquet"
 _RECIPE = "recipe.json"
 _HEADLINE = ("metrics.json", "report.html")
@@ -115,6 +113,7 @@ def run(
             flow = stages(recipe, inputs=inputs, out=out, tracker=tracker, crew=crew or Crew(recipe))
             runner.check(flow, inputs=input_places(recipe), roots=roots(recipe.data))
             runner.plan(flow)
+            runner.withdraw(next(stage for stage in flow if stage.name == "export"))
             if not runner.done(flow[-1]) or not all((out / name).exists() for name in _HEADLINE):
                 _drop_headline(runner)
             write_json(recipe.model_dump(mode="json"), out / _RECIPE)

@@ -8,6 +8,7 @@ from typing import Any
 
 from recdistill.config import Recipe
 from recdistill.contracts.tables import read_table
+from recdistill.pairs.config import OF_QUERIES
 
 
 def remarks(recipe: Recipe, stage: str, folder: Path) -> list[str]:
@@ -32,11 +33,15 @@ def remarks(recipe: Recipe, stage: str, folder: Path) -> list[str]:
         ]
     if stage == "pair":
         made: dict[str, dict[str, Any]] = json.loads((folder / "pairs.json").read_text(encoding="utf-8"))
+        why: dict[tuple[str, str], list[str]] = {}
+        for fit, datasets in made.items():
+            for name, of in datasets.items():
+                # Without searches there are no pairs of them: nobody who names no query table expects any.
+                if of["why_empty"] and (recipe.data.queries is not None or name not in OF_QUERIES):
+                    why.setdefault((name, of["why_empty"]), []).append(fit)
         return [
-            f"{folder / fit / name}.parquet has no pairs: {of['why_empty']}"
-            for fit, datasets in made.items()
-            for name, of in datasets.items()
-            if of["why_empty"]
+            f"pair dataset {name} is empty ({' and '.join(fits)}): {reason}; see {folder / 'pairs.json'}"
+            for (name, reason), fits in why.items()
         ]
     if stage == "export" and len(folds := recipe.split.fold_names()) > 1:
         return [

@@ -112,6 +112,13 @@ class Runner:
             write_json({"fingerprint": _NOTHING}, self.out / folder / _RUNNING)  # the folder stays marked as ours
             (self.out / folder / _DONE).unlink()
 
+    def withdraw(self, stage: Stage) -> None:
+        """Take away what an out-of-date stage left, so that nobody takes it for what the settings now say."""
+        folder = self.out / stage.folder
+        if (folder / _DONE).exists() and not self.done(stage):
+            _empty(folder)
+            self.say(f"{stage.folder}: of other settings or data, removed; `recdistill run` makes it anew")
+
     def execute(self, stage: Stage) -> bool:
         """Run the stage unless it is done; returns whether it ran.
 

@@ -153,6 +153,11 @@ def test_a_bar_is_a_delimiter(tmp_path):
             r"pretrain.phases.0.datasets.1: the section 'pairs' makes no such dataset \(got 'session'\)",
         ),
         (
+            ["pairs={}", "pretrain={phases: [{name: a, datasets: [co_search]}]}"],
+            r"pretrain.phases.0.datasets.0: this dataset needs a query table",
+        ),
+        (["pairs={}", "pretrain.instruction=find"], r"pretrain.instruction: student.instructions has no such name"),
+        (
             ["pairs={}", "pretrain.instructions.item_label.query=describe"],
             r"pretrain.instructions.item_label.query: student.instructions has no such name \(got 'describe'\)",
         ),

@@ -117,6 +117,19 @@ def test_distillation_goes_on_from_what_pretraining_left(whole, tmp_path):
     assert cosine[0] > 0.99 > cosine[1]  # one step away from where it began; the content student began afresh
 
 
+def test_an_export_of_other_settings_is_not_left_lying(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    result = CliRunner().invoke(
+        app,
+        ["teach", str(RECIPE), "distill.steps=7", "--out", str(tmp_path / "run")],
+        env={"MLFLOW_TRACKING_URI": None},
+    )
+    assert result.exit_code == 0, result.output
+    assert "export: of other settings or data, removed" in result.stderr
+    assert not (tmp_path / "run" / "export" / "student").exists()
+    assert (tmp_path / "run" / "seed-0" / "time" / "distill" / "distill.json").exists()
+
+
 def test_a_model_that_is_not_exported_is_not_tracked_either(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
     said = run(tmp_path / "run", "export.mlflow_model=false")
@@ -166,9 +179,10 @@ def test_pair_datasets_are_made_where_the_recipe_asks(tmp_path):
     assert made == {"data", "split", "seed-0/time/teach", "seed-0/time/pair"}
     items = {"items.item_id": read_table(tmp_path / "data" / "items.parquet")["item_id"].combine_chunks()}
     summary = json.loads((tmp_path / "seed-0" / "time" / "pair" / "pairs.json").read_text())
+    assert "pair dataset same_author is empty (selection and final): no tags field is named" in result.stderr
+    assert result.stderr.count("is empty") == 1  # nobody named a query table
     for fit, datasets in summary.items():
         for name, of in datasets.items():
             path = tmp_path / "seed-0" / "time" / "pair" / fit / f"{name}.parquet"
             validate(path, "pair_dataset", known=items)
             assert (of["rows"] == 0) == (name in ("co_search", "query_item", "same_author")), (fit, name, of)
-            assert (f"{path} has no pairs: {of['why_empty']}" in result.stderr) == (of["rows"] == 0)

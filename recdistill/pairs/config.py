@@ -8,6 +8,8 @@ from pydantic import Field
 
 from recdistill.settings import Settings
 
+OF_QUERIES = ("co_search", "query_item")  # the datasets that need a query table
+
 
 class DatasetConfig(Settings):
     """What every dataset has."""

@@ -34,6 +34,11 @@ def read_external(
     Raises:
         UserError: the table breaks its contract (see :meth:`EmbeddingTable.read`), or no id of it is in the catalogue.
     """
+    if not path.is_file():
+        raise UserError(
+            f"{path}: the table of the external teacher '{name}' is not there",
+            remedy="check its path under teachers.external; data_contracts/teacher_embeddings.yaml says what it holds",
+        )
     table = EmbeddingTable.read(path)
     known = table.ids.isin(catalogue)
     if not known.any():

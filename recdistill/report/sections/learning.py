@@ -13,7 +13,7 @@ from recdistill.report.blocks import Block, Figure, Fold, Section, Text
 from recdistill.report.folder import RunFolder
 from recdistill.report.sections.generic import facts
 
-_STAGES = {"teach": "Teachers", "distill": "Students", "rank": "Rankers"}
+_STAGES = {"teach": "Teachers", "pretrain": "Content-aware training", "distill": "Students", "rank": "Rankers"}
 _NAME = re.compile(r"seed-\d+/(?P<fold>[^/]+)/(?P<stage>[^/]+)$")
 _POINTS = 200
 _PANELS = 6
@@ -77,7 +77,7 @@ def _thin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _summary(run: RunFolder, stage: str, label: str) -> list[Block]:
-    names = {"teach": ("teachers.json",), "distill": ("distill.json",)}.get(stage, ())
+    names = {"teach": ("teachers.json",), "pretrain": ("pretrain.json",), "distill": ("distill.json",)}.get(stage, ())
     found: list[Block] = []
     for part in run.parts[:1]:
         for name in names:
