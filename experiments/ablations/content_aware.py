@@ -215,7 +215,7 @@ def main() -> None:
             path = of.out / "ablation" / f"records-{seed}-{fold}.parquet"
             lab.records.write(path)
             records.append(read_table(path).to_pandas())
-    _table(summarise(pd.concat(records)))
+    print_table(summarise(pd.concat(records)))
     if lab.bench.counts["content_i2i_judged_by"] == "tags":
         print("content is judged by tags here, on which same_tag, same_author and item_label trained")
 
@@ -228,7 +228,8 @@ def _vectors(trained: Pretraining, row: Row) -> dict[str, np.ndarray]:
     return {name: student.encode_store(trained.items, instruction=told) for name, told in ASKED_FOR.items()}
 
 
-def _table(figures: pd.DataFrame) -> None:
+def print_table(figures: pd.DataFrame) -> None:
+    """A row a subject, a column a benchmark and split."""
     columns = [(benchmark, split) for benchmark in BENCHMARKS for split in ("all", "warm", "cold")]
     print(f"{METRIC} in %, mean over seeds ± half of the 95 % interval over query items")
     print(f"{'':<30}" + "".join(f"{benchmark.removesuffix('_i2i') + ' ' + split:>18}" for benchmark, split in columns))
