@@ -60,19 +60,9 @@ from recdistill.tracking import Tracker, provenance_tags
 from recdistill.training import LogFn
 
 STAGES = (
-    "validate",
-    "encode",
-    "split",
-    "teach",
-    "mine",
-    "pair",
-    "pretrain",
-    "distill",
-    "evaluate",
-    "rank",
-    "export",
-    "report",
-)
+    "validate", "encode", "split", "teach", "mine", "pair", "pretrain", "distill", "evaluate",
+    "rank", "export", "report",
+)  # fmt: skip
 # Stages that a recipe may leave out, with the section whose absence does it.
 _SECTION_OF = {"pair": "pairs", "pretrain": "pretrain"}
 _RECORDS = "metric_records.parquet"

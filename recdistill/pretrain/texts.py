@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor
@@ -19,7 +18,6 @@ from recdistill.students.cache import FeatureCache, default_cache, text_key
 from recdistill.students.content import Block
 from recdistill.students.live import LiveFeatures, LiveTexts
 
-_FIELD = "text"
 _TEXT = "text"
 _AT_ONCE = 8192  # texts a part of the cache
 
@@ -48,7 +46,7 @@ def with_texts(
     frozen = _behind(items.frozen, len(texts), None if tuned else text_features(student, texts, cache=cache))
     live = {m: part.followed_by(len(texts)) for m, part in items.live.items()}
     if isinstance(tuned, LiveTexts):
-        words = student.featurizer.text_words(_block(texts))
+        words = student.featurizer.text_words(Block.of_texts(texts))
         live[_TEXT] = tuned.with_texts(texts, beside=words)
     return LiveFeatures(frozen, live)
 
@@ -79,8 +77,4 @@ def text_features(student: RecDistillStudent, texts: Sequence[str], *, cache: Pa
     for start in range(0, len(absent), _AT_ONCE):
         some = absent[start : start + _AT_ONCE]
         known.put([keys[at] for at in some], tower.encode([texts[at] for at in some]))
-    return student.featurizer.text(torch.from_numpy(known.read(keys)), _block(texts)).clone()
-
-
-def _block(texts: Sequence[str]) -> Block:
-    return Block([{_FIELD: text} for text in texts], [{} for _ in texts], np.full((len(texts), 0), np.nan))
+    return student.featurizer.text(torch.from_numpy(known.read(keys)), Block.of_texts(texts)).clone()

@@ -49,6 +49,11 @@ class Block:
     tags: list[dict[str, list[str]]]
     numbers: np.ndarray
 
+    @classmethod
+    def of_texts(cls, texts: Sequence[str]) -> Block:
+        """Items that have one text each and nothing else."""
+        return cls([{"text": text} for text in texts], [{} for _ in texts], np.zeros((len(texts), 0)))
+
     def __len__(self) -> int:
         return len(self.texts)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,10 +20,9 @@ Prompt = tuple[Tensor, Tensor]  # features [B, T, w], and [B] bool: which items 
 def prompt_features(featurizer: Featurizer, towers: Towers, prompts: Sequence[str]) -> Tensor:
     """[n, 1, w] features of n prompts, each as if it were an item's only text."""
     cleaned = [clean(prompt) for prompt in prompts]
-    block = Block([{PROMPT: prompt} for prompt in cleaned], [{}] * len(prompts), np.zeros((len(prompts), 0)))
     device = next(featurizer.buffers()).device
     with torch.no_grad():
-        return featurizer.text(torch.from_numpy(towers.text.encode(cleaned)).to(device), block)
+        return featurizer.text(torch.from_numpy(towers.text.encode(cleaned)).to(device), Block.of_texts(cleaned))
 
 
 def with_prompt(
