@@ -24,6 +24,7 @@ from recdistill.students.encoders.source import find_model, loading
 
 FuserTraining = Literal["full", "lora", "frozen"]
 _ARGUMENTS = {"inputs_embeds", "attention_mask", "position_ids", "use_cache"}
+BRANCH_SCALE = 0.1
 _REMEDY = "name a decoder such as Qwen3, Llama or Mistral as student.fuser, or leave it out for the small Transformer"
 
 
@@ -49,11 +50,17 @@ class Block(nn.TransformerEncoderLayer):
 
 
 class SmallTransformer(nn.Module):
-    """Blocks without positions: the tokens carry what they are."""
+    """Blocks without positions: the tokens carry what they are.
+
+    The blocks' branches begin small, so that a token is at first nearly what came in.
+    """
 
     def __init__(self, *, width: int, depth: int, heads: int, dropout: float, causal: bool = False) -> None:
         super().__init__()
         first = Block(width=width, heads=heads, dropout=dropout)
+        with torch.no_grad():
+            for weight in (first.self_attn.out_proj.weight, first.linear2.weight, first.linear2.bias):
+                weight *= BRANCH_SCALE
         self.layers = nn.ModuleList(copy.deepcopy(first) for _ in range(depth))
         self.norm = nn.LayerNorm(width)
         self.causal = causal

@@ -48,6 +48,23 @@ class Perceiver(nn.Module):
         return out
 
 
+class UnitAdapter(nn.Linear):
+    """Features of norm 1 → tokens of about unit variance, by small weights that learn as fast as the others'.
+
+    Tokens as small as the features' entries would drown in what the blocks add to them before these have learned
+    anything.
+    """
+
+    def reset_parameters(self) -> None:
+        """Weights of variance 1 / W, no bias."""
+        nn.init.normal_(self.weight, std=self.in_features**-0.5)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[…, W] → […, D]."""
+        return super().forward(features * self.in_features**0.5)
+
+
 class FusionStudent(nn.Module):
     """Adapters to width D, the perceiver for frames, modality embeddings, the fuser, ``tanh``, mean, map to d.
 
@@ -81,7 +98,9 @@ class FusionStudent(nn.Module):
         self.modalities = tuple(widths)
         width = width if decoder is None else decoder.width
         self.places = {m: queries if m == VISION else (places or {}).get(m, 1) for m in widths}
-        self.adapters = nn.ModuleDict({m: nn.Linear(w, width) for m, w in widths.items()})
+        # A pretrained decoder expects tokens as small as its own embeddings.
+        adapter = UnitAdapter if decoder is None else nn.Linear
+        self.adapters = nn.ModuleDict({m: adapter(w, width) for m, w in widths.items()})
         several = {m: () if m == VISION or count == 1 else (count,) for m, count in self.places.items()}
         self.kinds = nn.ParameterDict({m: nn.Parameter(torch.randn(*several[m], width) * 0.02) for m in widths})
         self.perceiver = (
