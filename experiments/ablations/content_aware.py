@@ -180,13 +180,13 @@ class Lab:
                 training.run(phase, Path(folder) / phase.name, phase.name, lambda _, __: None, steps=phase.steps)
         return training
 
-    def judge(self, name: str, vectors: Mapping[str, np.ndarray]) -> None:
-        """Record what the benchmarks say of [I, d] vectors, one table a benchmark."""
+    def judge(self, name: str, vectors: Mapping[str, np.ndarray], asking: np.ndarray | None = None) -> None:
+        """Record what the benchmarks say of [I, d] vectors, one table a benchmark; ``asking``: the query items'."""
         everything = np.ones(len(self.final.item_ids), dtype=bool)
         for benchmark, questions in self.bench.retrieval.items():
             record_retrieval(
                 self.records,
-                VectorSubject(name, vectors[benchmark], everything),
+                VectorSubject(name, vectors[benchmark], everything, asking=asking),
                 benchmark,
                 questions,
                 cold=self.bench.cold,

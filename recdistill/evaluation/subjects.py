@@ -47,12 +47,14 @@ class VectorSubject:
         vectors: [I, d] float32, zero where absent.
         present: [I] bool: items with a vector.
         cosine: score by cosine, else by dot product.
+        asking: [I, d] float32, what an item asks by, where that is not what it is found by; None: the same.
     """
 
     name: str
     vectors: np.ndarray
     present: np.ndarray
     cosine: bool = True
+    asking: np.ndarray | None = None
 
     @classmethod
     def of(cls, name: str, table: EmbeddingTable, item_ids: pd.Index) -> VectorSubject:
@@ -63,12 +65,20 @@ class VectorSubject:
     @cached_property
     def matrix(self) -> Tensor:
         """[I, d] float64 as scored."""
-        matrix = torch.from_numpy(self.vectors).double()
+        return self._scored(self.vectors)
+
+    @cached_property
+    def asking_matrix(self) -> Tensor:
+        """[I, d] float64 of which queries are means."""
+        return self.matrix if self.asking is None else self._scored(self.asking)
+
+    def _scored(self, vectors: np.ndarray) -> Tensor:
+        matrix = torch.from_numpy(vectors).double()
         return normalize(matrix, dim=1) if self.cosine else matrix
 
     def ranks(self, questions: Questions, *, candidates: np.ndarray | None = None) -> np.ndarray:
         return target_ranks(
-            mean_query(self.matrix, torch.from_numpy(questions.query)),
+            mean_query(self.asking_matrix, torch.from_numpy(questions.query)),
             self.matrix,
             torch.from_numpy(questions.target),
             asker=torch.from_numpy(questions.asker),
@@ -89,7 +99,7 @@ class VectorSubject:
 
     def _queries(self, query: np.ndarray) -> Tensor:
         """[C, d] mean vectors, of length 1 where cosines are asked: scores of different queries can be compared."""
-        queries = mean_query(self.matrix, torch.from_numpy(query))
+        queries = mean_query(self.asking_matrix, torch.from_numpy(query))
         return normalize(queries, dim=1) if self.cosine else queries
 
 

@@ -258,6 +258,17 @@ def test_scores_of_different_queries_can_be_compared() -> None:
     assert scores.ravel().tolist() == pytest.approx([1, 0, 0, 1])
 
 
+def test_items_may_ask_by_other_vectors_than_they_are_found_by() -> None:
+    found = np.eye(3, dtype=np.float32)
+    asks = np.float32([[0, 0.1, 0], [0, 0, 1], [1, 0, 0]])  # each by its successor's
+    pairs = np.array([0, 1, 2]), np.array([1, 2, 0])
+    asked = Questions.of_pairs(*pairs, item_ids=pd.RangeIndex(3), cold=np.zeros(3, dtype=bool))
+    subject = VectorSubject("asks", found, np.ones(3, dtype=bool), asking=asks)
+    assert subject.ranks(asked).tolist() == [1, 1, 1]
+    assert VectorSubject("found", found, np.ones(3, dtype=bool)).ranks(asked).tolist() == [1.5, 1.5, 1.5]
+    assert subject.scores(np.array([[0]]), np.arange(3)).tolist() == [[0, 1, 0]]
+
+
 def test_an_item_without_a_vector_separates_from_nothing() -> None:
     """Targets 3 and 4 have opposite cosines to their queries, target 5 has no vector: it stands below all."""
     vectors = np.array([[1, 0], [1, 0], [1, 0], [1, 0], [-1, 0], [0, 0]], dtype=np.float32)
