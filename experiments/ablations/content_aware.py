@@ -5,7 +5,7 @@ number of steps on the same pair datasets of training and validation window, and
 tunes nothing: rate, steps, dropout and the perceiver's queries were chosen for the linear and the fusing student
 together by held-out pairs of the validation window (those of recdistill pretrain), and there is no early stopping.
 Command: python experiments/ablations/content_aware.py RECIPE [data.root=FOLDER] --out FOLDER [--seeds 0,1,2]
-         [--steps 600] [--batch 128] [--rows "text only,…"]
+         [--steps 400] [--batch 128] [--rows "text only,…"]
 Time: about a minute a row and seed on two cores, encoding and teachers apart. Memory: 3 GB.
 Expected: a table of i2i recall at 50 in %, by content (labels, else tags) and by co-consumption (lift), of all, warm
 and cold items, with 95 % intervals over items.
@@ -42,12 +42,7 @@ BENCHMARKS = ("content_i2i", "copair_i2i")
 METRIC = "recall_at_50"
 
 # The instructions that a row with them gives the two sides of its datasets.
-PROMPTS = {
-    "together": "Represent this item to find what the same people choose.",
-    "content": "Represent this item to find others of the same content.",
-    "label": "Represent this item to find the labels that describe it.",
-    "text": "Represent this label to find the items that it describes.",
-}
+PROMPTS = {"together": "same audience", "content": "same content", "label": "its labels", "text": "a label"}
 TASKS = {
     "co_consumption": ("together", "together"),
     "session": ("together", "together"),
@@ -102,7 +97,7 @@ def rows(modalities: tuple[str, ...]) -> list[Row]:
     add("perceiver and fusion, causal", kind="fusion", attention="causal")
     add("+ bidirectional", attention="bidirectional")
     add("+ instructions", instructed=True)
-    add("+ hard negatives", of_phase={"hard_negatives": 2})
+    add("+ hard negatives", of_phase={"hard_negatives": 1})
     add("+ balancing", of_phase={"sampling": "adaptive"})
     add("+ specialisation", of_phase={"specialised": True})
     add("+ mICL and late fusion", of_phase={"weights": {"nce": 1.0, "micl": 0.1, "late_fusion": 0.1}})
@@ -202,7 +197,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rows", help="names of rows, separated by commas; default all")
     of = parser.parse_args()

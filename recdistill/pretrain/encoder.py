@@ -74,6 +74,10 @@ class RowEncoder:
         """[n] int64 that name rows under their side's instruction (0: query, 1: target); equal keys, equal vectors."""
         return rows + self.rows * self.instructions.of.get(dataset, (0, 0))[side]
 
+    def prefetch(self, keys: Tensor) -> None:
+        """Begin to prepare what will be asked for next."""
+        self.source.prefetch(keys % self.rows)
+
     def features(self, keys: Tensor) -> tuple[Features, Mapping[str, Tensor]]:
         """What the student reads of keys."""
         features, present = self.source.batch(keys % self.rows)
@@ -98,8 +102,13 @@ class Snapshot:
         self._keys = torch.cat([encoder.keys(*of) for of in wanted]).unique()
         training = trainee.training
         trainee.eval()
-        at_once = trainee.student.rows_at_once
-        parts = [trainee.student(*encoder.features(part)) for part in self._keys.split(at_once)]
+        some = self._keys.split(trainee.student.rows_at_once)
+        parts = []
+        for part, following in zip(some, (*some[1:], None), strict=True):
+            features, present = encoder.features(part)
+            if following is not None:
+                encoder.prefetch(following)
+            parts.append(trainee.student(features, present))
         trainee.train(training)
         self._vectors = F.normalize(torch.cat(parts).float(), dim=-1)
 

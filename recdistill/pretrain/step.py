@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +22,12 @@ from recdistill.errors import Diverged
 from recdistill.objectives.gather import gather
 from recdistill.pretrain.batches import PairBatch, Sampler
 from recdistill.pretrain.config import Phase, PretrainConfig
+from recdistill.pretrain.draws import Draw, Draws
 from recdistill.pretrain.encoder import RowEncoder
 from recdistill.pretrain.losses import BatchVectors
 from recdistill.pretrain.mining import refresh
 from recdistill.pretrain.trainee import Subset, Trainee
-from recdistill.training import step_generator
+from recdistill.students.source import Features
 from recdistill.world import World
 
 VISION = "image"
@@ -64,9 +65,9 @@ class PretrainStep:
         modalities = trainee.student.modalities
         self._single: list[Subset] = [(modality,) for modality in modalities] if phase.weights.micl else []
         self._vision: list[Subset] = [(VISION,)] if phase.weights.late_fusion else []
-        self._all: list[Subset] = [
-            subset for size in range(1, len(modalities) + 1) for subset in itertools.combinations(modalities, size)
-        ]
+        self.draws = Draws(
+            sampler, encoder, phase=phase, config=config, modalities=tuple(modalities), world=world, seed=seed
+        )
 
     def __call__(self, step: int) -> dict[str, float]:
         """Take one step; returns ``loss``, each objective's value, and the norm of the gradient.
@@ -74,7 +75,7 @@ class PretrainStep:
         Raises:
             Diverged: the loss is not finite; names the datasets and the batch.
         """
-        if self.phase.hard_negatives and step % self.phase.refresh_every == 0:
+        if self.draws.mines(step):
             refresh(
                 self.sampler,
                 self.trainee,
@@ -86,16 +87,14 @@ class PretrainStep:
         if self.world.rank:
             # Each rank encodes rows of its own: with the leader's random state their dropout would repeat its.
             torch.manual_seed(torch.initial_seed() + self.world.rank)
-        generator = step_generator(self.seed, step)
         norm, losses = math.nan, []
-        for _ in range(self.config.accumulation):
-            batch = self.sampler.draw(self.config.batch_size, generator)
+        for draw, features, there in self.draws.of(step):
             with self.accelerator.accumulate(self.model):
-                parts = self._objectives(batch, generator)
+                parts = self._objectives(draw, features, there)
                 loss = torch.stack([getattr(self.phase.weights, name) * value for name, value in parts.items()]).sum()
                 losses.append({"loss": loss.item(), **{name: value.item() for name, value in parts.items()}})
                 if not math.isfinite(losses[-1]["loss"]):
-                    raise self._diverged(batch, step)
+                    raise self._diverged(draw.batch, step)
                 self.accelerator.backward(loss)
                 if self.accelerator.sync_gradients:
                     norm = float(self.accelerator.clip_grad_norm_(self.trainee.parameters(), self.config.clip_norm))
@@ -104,14 +103,10 @@ class PretrainStep:
         self.schedule.step()
         return {name: sum(part[name] for part in losses) / len(losses) for name in losses[0]} | {"gradient_norm": norm}
 
-    def _objectives(self, batch: PairBatch, generator: torch.Generator) -> dict[str, Tensor]:
-        weights, parts = self.phase.weights, dict[str, Tensor]()
-        patterns = self._draw_patterns(generator) if weights.patterns else []
-        subsets = list(dict.fromkeys([*self._single, *self._vision, *itertools.chain(*patterns)]))
-        told = (
-            not self.encoder.instructions.of or float(torch.rand((), generator=generator)) >= self.config.uninstructed
-        )
-        vectors = self._encode(batch, subsets, told=told)
+    def _objectives(self, draw: Draw, features: Features, there: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        weights, batch, parts = self.phase.weights, draw.batch, dict[str, Tensor]()
+        subsets = list(dict.fromkeys([*self._single, *self._vision, *itertools.chain(*draw.patterns)]))
+        vectors = self._encode(draw, features, there, subsets)
         at = {subset: place for place, subset in enumerate(subsets, start=1)}
         if weights.nce:
             parts["nce"] = vectors.nce()
@@ -122,29 +117,16 @@ class PretrainStep:
             parts["micl"] = vectors.micl([at[subset] for subset in self._single])
         if self._vision and self.trainee.gate is not None:
             parts["late_fusion"] = vectors.late_fusion(at[self._vision[0]], self.trainee.gate)
-        if patterns:
-            parts["patterns"] = vectors.patterns([(at[query], at[target]) for query, target in patterns])
+        if draw.patterns:
+            parts["patterns"] = vectors.patterns([(at[query], at[target]) for query, target in draw.patterns])
         return parts
 
-    def _draw_patterns(self, generator: torch.Generator) -> list[tuple[Subset, Subset]]:
-        """Pairs of subsets of the modalities: what a query shows of itself, and what a target does (3.3.4)."""
-        drawn = torch.randint(len(self._all), (self.phase.patterns, 2), generator=generator)
-        return [(self._all[query], self._all[target]) for query, target in drawn.tolist()]
-
-    def _encode(self, batch: PairBatch, subsets: Sequence[Subset], *, told: bool) -> BatchVectors:
-        """``told``: whether the rows have their datasets' instructions."""
-        mine = batch.part(self.world.share(len(batch.query)))
-        hard = torch.where(mine.hard < 0, mine.target[:, None], mine.hard)  # a place that is left out below
-        rows = torch.cat([mine.query[:, None], mine.target[:, None], hard], dim=1)  # [b, 2 + H]
-        keys = rows.clone()
-        for dataset, places in mine.groups() if told else ():
-            name = self.sampler.datasets[dataset].name
-            keys[places, :1] = self.encoder.keys(name, 0, rows[places, :1])
-            keys[places, 1:] = self.encoder.keys(name, 1, rows[places, 1:])
-        distinct, place = keys.unique(return_inverse=True)
-        features, present = self.encoder.features(distinct)
+    def _encode(
+        self, draw: Draw, features: Features, present: Mapping[str, Tensor], subsets: Sequence[Subset]
+    ) -> BatchVectors:
+        batch, place = draw.batch, draw.place
         half = self.config.precision == "bf16"
-        with torch.autocast(distinct.device.type, torch.bfloat16, enabled=half):
+        with torch.autocast(place.device.type, torch.bfloat16, enabled=half):
             encoded = self.model(features, present, subsets=subsets, chunk=self.config.cached_chunk)  # [n, 1 + S, d]
         whole = tuple(self.trainee.student.modalities)
         has = torch.stack([torch.stack([present[m] for m in of]).any(0) for of in (whole, *subsets)], dim=1)

@@ -19,7 +19,7 @@ from recdistill.errors import Diverged, UserError
 from recdistill.pretrain.batches import Sampler
 from recdistill.pretrain.config import PretrainConfig
 from recdistill.pretrain.phases import SUBJECT
-from recdistill.students import RecDistillStudent, StudentConfig
+from recdistill.students import FeatureStore, RecDistillStudent, StudentConfig
 from recdistill.world import World
 
 
@@ -115,11 +115,35 @@ def test_accumulated_batches_make_one_step(planted: Planted, tmp_path: Path, mon
 
     monkeypatch.setattr(Sampler, "draw", counted)
     planted.train(tmp_path / "one", config({"steps": 5}, validate_every=5))
-    assert drawn == [32] * 10  # both fits
+    assert drawn == [32] * 12  # both fits, each with a step drawn ahead that is not taken
     drawn.clear()
     planted.train(tmp_path / "three", config({"steps": 5}, accumulation=3, validate_every=5))
-    assert drawn == [32] * 30
+    assert drawn == [32] * 36
     assert not np.allclose(vectors(tmp_path / "one"), vectors(tmp_path / "three"), atol=1e-4)
+
+
+@pytest.mark.parametrize(("mined", "unprepared"), [(0, {0}), (1, {0, 4})])
+def test_batches_are_prepared_ahead_but_where_negatives_are_mined_first(
+    planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mined: int, unprepared: set[int]
+) -> None:
+    ahead: list[list[int]] = []
+    asked: list[tuple[list[int], bool]] = []
+    batch, training = FeatureStore.batch, torch.is_grad_enabled
+
+    def prefetched(self: FeatureStore, rows: torch.Tensor) -> None:
+        ahead.append(rows.tolist())
+
+    def recorded(self: FeatureStore, rows: torch.Tensor) -> Any:
+        if training() and not torch.is_inference_mode_enabled():
+            asked.append((rows.tolist(), bool(ahead) and ahead[-1] == rows.tolist()))
+        return batch(self, rows)
+
+    monkeypatch.setattr(FeatureStore, "prefetch", prefetched)
+    monkeypatch.setattr(FeatureStore, "batch", recorded)
+    phase = {"steps": 4, "hard_negatives": mined, "refresh_every": 2}
+    planted.train(tmp_path / "out", config(phase, accumulation=2, validate_every=4))
+    of_one_fit = asked[:8]  # four steps of two batches
+    assert {place for place, (_, prepared) in enumerate(of_one_fit) if not prepared} == unprepared
 
 
 def test_encoding_in_chunks_changes_nothing(planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
