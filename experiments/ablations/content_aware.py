@@ -13,33 +13,14 @@ and cold items, with 95 % intervals over items.
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
+from lab import BENCHMARKS, Lab, ablate, arguments, print_table
 
-from recdistill.config import Recipe, load_recipe
-from recdistill.contracts.fold import Fold
-from recdistill.contracts.records import Records
-from recdistill.contracts.tables import read_table
-from recdistill.evaluation import summarise
-from recdistill.evaluation.baselines.material import Material
-from recdistill.evaluation.gains import record_retrieval
-from recdistill.evaluation.stage import Bench
-from recdistill.evaluation.subjects import VectorSubject
-from recdistill.flow import run
-from recdistill.pretrain.config import PretrainConfig
 from recdistill.pretrain.phases import Pretraining
-from recdistill.students import StudentConfig
-from recdistill.world import World
-
-BENCHMARKS = ("content_i2i", "copair_i2i")
-METRIC = "recall_at_50"
 
 # The instructions that a row with them gives the two sides of its datasets.
 PROMPTS = {"together": "same audience", "content": "same content", "label": "its labels", "text": "a label"}
@@ -125,103 +106,17 @@ def phases(row: Row, steps: int, datasets: tuple[str, ...]) -> list[dict[str, An
     ]
 
 
-class Lab:
-    """Data, datasets and judges of one fold."""
-
-    def __init__(self, recipe: Recipe, out: Path, fold: str, *, seed: int) -> None:
-        self.out, self.seed, self.recipe = out, seed, recipe
-        self.fold = Fold(out / "split" / fold)
-        self.content = out / "content"
-        self.pairs = out / f"seed-{seed}" / fold / "pair" / "final"
-        final = Material.read(
-            self.fold,
-            "final",
-            content=self.content / "raw_content.parquet",
-            teacher=out / "nothing",
-            min_positive=recipe.evaluate.seq2item.min_positive,
-        )
-        asked = recipe.evaluate.model_copy(update={"benchmarks": BENCHMARKS})
-        # One set of questions, whatever the seed of the training.
-        self.bench = Bench.build(asked, fold=self.fold, items=out / "data" / "items.parquet", final=final, seed=0)
-        self.final = final
-        self.records = Records(seed, fold)
-
-    def train(self, row: Row, *, steps: int, batch: int) -> Pretraining:
-        """A student of the row, trained on what the final fit may learn from."""
-        datasets = tuple(path.stem for path in sorted(self.pairs.glob("*.parquet")))
-        given = {"kind": "linear", **row.student, "instructions": PROMPTS if row.instructed else {}}
-        sides = {
-            name: {"query": query, "target": target}
-            for name, (query, target) in TASKS.items()
-            if name in datasets and row.instructed
-        }
-        config = PretrainConfig.model_validate(
-            {"phases": phases(row, steps, datasets), "batch_size": batch, "instructions": sides}
-        )
-        training = Pretraining(
-            config,
-            StudentConfig.model_validate(given),
-            fold=self.fold,
-            data=self.out / "data",
-            content=self.content,
-            pairs=self.pairs,
-            cache=self.recipe.encoders.cache,
-            of="final",
-            seed=self.seed,
-            world=World(),
-        )
-        with tempfile.TemporaryDirectory() as folder:  # nothing is resumed: another setting would find a finished row
-            for phase in config.phases:
-                training.run(phase, Path(folder) / phase.name, phase.name, lambda _, __: None, steps=phase.steps)
-        return training
-
-    def judge(self, name: str, vectors: Mapping[str, np.ndarray], asking: np.ndarray | None = None) -> None:
-        """Record what the benchmarks say of [I, d] vectors, one table a benchmark; ``asking``: the query items'."""
-        everything = np.ones(len(self.final.item_ids), dtype=bool)
-        for benchmark, questions in self.bench.retrieval.items():
-            record_retrieval(
-                self.records,
-                VectorSubject(name, vectors[benchmark], everything, asking=asking),
-                benchmark,
-                questions,
-                cold=self.bench.cold,
-                cutoffs=(50,),
-                ndcg_at=50,
-            )
-
-
-def main() -> None:
-    """Train and judge every row with every seed; print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rows", help="names of rows, separated by commas; default all")
-    of = parser.parse_args()
-    seeds = [int(seed) for seed in of.seeds.split(",")]
-    recipe = load_recipe(of.recipe, [*of.overrides, f"seeds=[{','.join(map(str, seeds))}]"])
-    for stage in ("encode", "pair"):
-        run(recipe, out=of.out, until=stage, say=print)
-    records = []
-    for seed in seeds:
-        for fold in recipe.split.fold_names():
-            lab = Lab(recipe, of.out, fold, seed=seed)
-            read = tuple(path.stem for path in sorted((of.out / "content" / "features").glob("*.parquet")))
-            chosen = [row for row in rows(read) if of.rows is None or row.name in of.rows.split(",")]
-            lab.judge("untrained content", dict.fromkeys(BENCHMARKS, lab.final.content))
-            for row in chosen:
-                trained = lab.train(row, steps=of.steps, batch=of.batch)
-                lab.judge(row.name, _vectors(trained, row))
-                print(f"seed {seed}, {fold}: {row.name}", flush=True)
-            path = of.out / "ablation" / f"records-{seed}-{fold}.parquet"
-            lab.records.write(path)
-            records.append(read_table(path).to_pandas())
-    print_table(summarise(pd.concat(records)))
-    if lab.bench.counts["content_i2i_judged_by"] == "tags":
-        print("content is judged by tags here, on which same_tag, same_author and item_label trained")
+def train(lab: Lab, row: Row, *, steps: int, batch: int) -> Pretraining:
+    """A student of the row."""
+    sides = {
+        name: {"query": query, "target": target}
+        for name, (query, target) in TASKS.items()
+        if name in lab.datasets and row.instructed
+    }
+    return lab.train(
+        {**row.student, "instructions": PROMPTS if row.instructed else {}},
+        {"phases": phases(row, steps, lab.datasets), "batch_size": batch, "instructions": sides},
+    )
 
 
 def _vectors(trained: Pretraining, row: Row) -> dict[str, np.ndarray]:
@@ -232,21 +127,23 @@ def _vectors(trained: Pretraining, row: Row) -> dict[str, np.ndarray]:
     return {name: student.encode_store(trained.items, instruction=told) for name, told in ASKED_FOR.items()}
 
 
-def print_table(figures: pd.DataFrame) -> None:
-    """A row a subject, a column a benchmark and split."""
-    columns = [(benchmark, split) for benchmark in BENCHMARKS for split in ("all", "warm", "cold")]
-    print(f"{METRIC} in %, mean over seeds ± half of the 95 % interval over query items")
-    print(f"{'':<30}" + "".join(f"{benchmark.removesuffix('_i2i') + ' ' + split:>18}" for benchmark, split in columns))
-    of_metric = figures[figures["metric"] == METRIC].set_index(["subject", "benchmark", "split"])
-    for name in dict.fromkeys(figures["subject"]):
-        cells = []
-        for benchmark, split in columns:
-            if (name, benchmark, split) in of_metric.index:
-                cell = of_metric.loc[(name, benchmark, split)]
-                cells.append(f"{100 * cell['value']:.2f} ± {50 * (cell['high'] - cell['low']):.2f}")
-            else:
-                cells.append("–")
-        print(f"{name:<30}" + "".join(f"{cell:>18}" for cell in cells))
+def main() -> None:
+    """Train and judge every row with every seed; print the tables."""
+    parser = arguments(__doc__, steps=400)
+    parser.add_argument("--rows", help="names of rows, separated by commas; default all")
+    of = parser.parse_args()
+
+    def experiment(lab: Lab) -> None:
+        lab.judge("untrained content", dict.fromkeys(BENCHMARKS, lab.final.content))
+        for row in rows(lab.modalities):
+            if of.rows is None or row.name in of.rows.split(","):
+                lab.judge(row.name, _vectors(train(lab, row, steps=of.steps, batch=of.batch), row))
+                print(f"seed {lab.seed}, {lab.fold.name}: {row.name}", flush=True)
+
+    records, judged_by = ablate(of, (), "records", experiment)
+    print_table(records)
+    if judged_by == "tags":
+        print("content is judged by tags here, on which same_tag, same_author and item_label trained")
 
 
 if __name__ == "__main__":

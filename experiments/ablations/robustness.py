@@ -12,42 +12,25 @@ the query items alone, as where one item of a catalogue was described badly.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
-from content_aware import BENCHMARKS, Lab, Row, print_table
+from lab import BENCHMARKS, Lab, ablate, arguments, print_table
 
-from recdistill.config import load_recipe
-from recdistill.contracts.tables import read_table
-from recdistill.evaluation import summarise
-from recdistill.flow import run
 from recdistill.pretrain.phases import Pretraining
 from recdistill.students import FeatureStore
 
 FIELDS = ("text", "structured")
-SETTINGS = ["encoders.text.tokens=fields", "encoders.structured.tokens=fields", "teachers.sequence=null", "pairs={}"]
+SETTINGS = ("encoders.text.tokens=fields", "encoders.structured.tokens=fields", "teachers.sequence=null", "pairs={}")
 
 
 def main() -> None:
     """Train once a seed, take things away, judge, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("recipe", type=Path)
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--batch", type=int, default=128)
+    parser = arguments(__doc__, steps=1000)
     parser.add_argument("--kind", choices=("linear", "fusion"), default="fusion")
     parser.add_argument("--field-dropout", type=float, default=0.5)
     of = parser.parse_args()
-    seeds = [int(seed) for seed in of.seeds.split(",")]
-    recipe = load_recipe(of.recipe, [*SETTINGS, *of.overrides, f"seeds=[{','.join(map(str, seeds))}]"])
-    for stage in ("encode", "pair"):
-        run(recipe, out=of.out, until=stage, say=print)
     student = {
         "kind": of.kind,
         "modality_dropout": 0.1,
@@ -55,21 +38,17 @@ def main() -> None:
         "dropout": 0.0,
         "queries": 2,
     }
-    row = Row("full", student, {"sampling": "uniform"})
-    records = []
-    for seed in seeds:
-        for fold in recipe.split.fold_names():
-            lab = Lab(recipe, of.out, fold, seed=seed)
-            trained = lab.train(row, steps=of.steps, batch=of.batch)
-            _judge(lab, trained, seed)
-            path = of.out / "ablation" / f"robustness-{seed}-{fold}.parquet"
-            lab.records.write(path)
-            records.append(read_table(path).to_pandas())
-            print(f"seed {seed}, {fold}: judged", flush=True)
-    print_table(summarise(pd.concat(records)))
+    phase = {"name": "all", "steps": of.steps, "specialised": False}
+
+    def experiment(lab: Lab) -> None:
+        _judge(lab, lab.train(student, {"phases": [phase], "batch_size": of.batch}))
+        print(f"seed {lab.seed}, {lab.fold.name}: judged", flush=True)
+
+    records, _ = ablate(of, SETTINGS, "robustness", experiment)
+    print_table(records)
 
 
-def _judge(lab: Lab, trained: Pretraining, seed: int) -> None:
+def _judge(lab: Lab, trained: Pretraining) -> None:
     student = trained.student.eval()
     store = trained.items
     assert isinstance(store, FeatureStore)  # no tower is tuned here
@@ -81,7 +60,7 @@ def _judge(lab: Lab, trained: Pretraining, seed: int) -> None:
     judge("everything", full)
     for width in student.prefixes[:-1]:
         judge(f"first {width} of {full.shape[1]}", full[:, :width])
-    lacking = student.encode_store(_without_fields(store, chance=0.5, seed=seed))
+    lacking = student.encode_store(_without_fields(store, chance=0.5, seed=lab.seed))
     judge("all lack half of the fields", lacking)
     judge("who asks lacks half of them", full, lacking)
     for size in range(1, len(student.modalities)):
