@@ -116,7 +116,8 @@ class Recipe(Settings):
 
     def _named(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Keys that name a teacher, with the name; a default that nothing reads is left out."""
-        yield ("mining", "teacher"), self.mining.teacher
+        if self.mining.tags is None or self.mining.teacher != ID_TEACHER:
+            yield ("mining", "teacher"), self.mining.teacher
         if self.pairs is not None:
             for dataset, name in self.pairs.teachers():
                 yield ("pairs", dataset, "teacher"), name

@@ -43,6 +43,8 @@ def input_places(recipe: Recipe) -> Iterator[Path]:
             yield from map(data.resolve, table.files)
     yield from media_folders(data)
     yield from (table.path for table in recipe.teachers.external)
+    if recipe.mining.content is not None:
+        yield recipe.mining.content
     yield from local_towers(recipe.encoders)
     yield from local_fuser(recipe.student)
 

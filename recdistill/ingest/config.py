@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from recdistill.contracts.behaviour_rule import BehaviourRule
 from recdistill.ingest.synthetic import WorldConfig
 from recdistill.settings import Settings
 
@@ -73,27 +74,6 @@ class TimedFile(TableFile):
         """The time from which numbers count; without a zone it is taken as UTC."""
         origin = self.timestamp_origin
         return origin if origin.tzinfo is not None else origin.replace(tzinfo=UTC)
-
-
-class BehaviourRule(Settings):
-    """An event gets the behaviour ``name`` if a column satisfies one condition, or always if there is none."""
-
-    name: str = Field(min_length=1, description="the positive behaviour's label")
-    column: str | None = Field(None, description="the file's column that the condition reads")
-    at_least: float | None = None
-    at_most: float | None = None
-    equals: bool | int | float | str | None = None
-    one_of: tuple[str, ...] = Field((), description="texts, one of which the column has")
-
-    @model_validator(mode="after")
-    def _one_condition(self) -> BehaviourRule:
-        given = sum(c is not None for c in (self.at_least, self.at_most, self.equals)) + bool(self.one_of)
-        if given != (self.column is not None):
-            raise ValueError(
-                f"behaviour '{self.name}': give a column and one of at_least, at_most, equals, one_of "
-                "(or neither: every event has it)"
-            )
-        return self
 
 
 class InteractionColumns(Settings):

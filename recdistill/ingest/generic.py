@@ -10,12 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recdistill.contracts import names, rules
+from recdistill.contracts.behaviour_rule import BehaviourRule
 from recdistill.contracts.checker import Checker, Origin
 from recdistill.contracts.schema import load_contract
 from recdistill.contracts.validate import latest_allowed
 from recdistill.contracts.violations import Violations
 from recdistill.ingest.columns import Columns
-from recdistill.ingest.config import BehaviourRule, DataConfig, InteractionsConfig
+from recdistill.ingest.config import DataConfig, InteractionsConfig
 from recdistill.ingest.convert import plain
 from recdistill.ingest.events import MASK, Behaviours, finish
 from recdistill.ingest.items import Catalogue, add_items, ids_only, read_items

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from recdistill.contracts.log import Log
+from recdistill.mining.order import stable_order
+
+# Entries of a block: its arrays stay in the processor's cache.
+BLOCK = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Block:
         targets: [T'] rows of the log that are this block's targets.
         owner: [M] position in ``targets`` that each entry belongs to, ascending.
         event: [M] log row of the candidate: strictly earlier than its target, another item; of a user's positive events
-            with one item only the latest.
+            with one item only the latest. Ascending within an owner.
     """
 
     targets: np.ndarray
@@ -29,16 +33,16 @@ class Block:
     event: np.ndarray
 
 
-def choose_targets(log: Log, *, per_user: int) -> np.ndarray:
-    """[T] rows of each user's ``per_user`` latest positive events, ascending."""
-    rows = np.flatnonzero(log.positive())
-    user = log.user[rows]
-    last = np.searchsorted(user, user, side="right") - 1  # position of the user's last positive
-    return rows[last - np.arange(len(rows)) < per_user]
+def choose_targets(log: Log, *, per_user: int, behaviours: int = 1) -> np.ndarray:
+    """[T] rows of each user's ``per_user`` latest events with so many positive behaviours, ascending."""
+    rows = np.flatnonzero(log.positive(behaviours))
+    sizes = np.bincount(log.user[rows], minlength=len(log.user_ids))
+    later = np.repeat(np.cumsum(sizes), sizes) - 1 - np.arange(len(rows))
+    return rows[later < per_user]
 
 
 def candidate_blocks(
-    log: Log, targets: np.ndarray, *, history: int, block: int = 2_000_000, block_targets: int = 20_000
+    log: Log, targets: np.ndarray, *, history: int, block: int = BLOCK, block_targets: int = 20_000
 ) -> Iterator[Block]:
     """Yield the targets with their candidates, at most about ``block`` entries and ``block_targets`` targets at a time.
 
@@ -60,41 +64,25 @@ def candidate_blocks(
         stop = max(first + 1, int(np.searchsorted(edges, edges[first] + block, side="right")) - 1)
         stop = min(stop, first + block_targets)
         size = counts[first:stop]
+        event = np.repeat(begin[first:stop] - (edges[first:stop] - edges[first]), size)
+        event += np.arange(len(event))
+        kept = log.item[event] != np.repeat(log.item[targets[first:stop]], size)
+        kept &= following[event] >= np.repeat(end[first:stop], size)
         owner = np.repeat(np.arange(stop - first), size)
-        event = (
-            np.arange(len(owner))
-            - np.repeat(edges[first:stop] - edges[first], size)
-            + np.repeat(begin[first:stop], size)
-        )
-        kept = (log.item[event] != log.item[targets[first:stop]][owner]) & (following[event] >= end[first:stop][owner])
-        yield Block(targets[first:stop], owner[kept], event[kept])
+        if not kept.all():
+            owner, event = owner[kept], event[kept]
+        yield Block(targets[first:stop], owner, event)
         first = stop
 
 
-def best_per_owner(owner: np.ndarray, score: np.ndarray, *, count: int) -> np.ndarray:
-    """Positions of each owner's ``count`` best entries, best first, grouped by owner.
-
-    Args:
-        owner: [M] ascending; score: [M], higher is better, ties by the earlier position; −inf is worst.
-    """
-    if not len(owner):
-        return np.empty(0, dtype=np.int64)
-    finite = score[np.isfinite(score)]
-    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
-    # One sort by owner + 0.9 · (badness in [0, 1]) is several times faster than a lexsort by two keys.
-    badness = (high - np.maximum(score, low - (high - low) * 0.1 - 1e-6)) / ((high - low) * 1.1 + 2e-6)
-    ranked = np.argsort(owner + 0.9 * badness, kind="stable")
-    o = owner[ranked]
-    rank = np.arange(len(o)) - np.searchsorted(o, o, side="left")
-    return ranked[rank < count]
-
-
 def _next_same(log: Log) -> np.ndarray:
-    """[n] for each positive event, the row of the user's next one with the same item (n if there is none)."""
+    """[n] for each event, the row of the user's next one with the same item (n if there is none)."""
     following = np.full(len(log), len(log))
-    rows = np.flatnonzero(log.positive())
-    order = rows[np.lexsort((rows, log.item[rows], log.user[rows]))]
-    same = (log.user[order[1:]] == log.user[order[:-1]]) & (log.item[order[1:]] == log.item[order[:-1]])
+    items = max(len(log.item_ids), 1)
+    key = log.user.astype(np.uint64) * np.uint64(items) + log.item.astype(np.uint64)
+    order = stable_order(key, bits=(max(len(log.user_ids), 1) * items).bit_length())
+    ranked = key[order]
+    same = ranked[1:] == ranked[:-1]
     following[order[:-1][same]] = order[1:][same]
     return following
 

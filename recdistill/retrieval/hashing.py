@@ -29,11 +29,17 @@ def mix(seed: int, *parts: np.ndarray) -> np.ndarray:
     state = np.asarray(np.uint64(seed % 2**64))
     with np.errstate(over="ignore"):
         for part in parts:
-            state = _finalise(state + _GOLDEN + _finalise(part.astype(np.uint64)))
+            state = combine(state, spread(part.astype(np.uint64)))
     return state
 
 
-def _finalise(value: np.ndarray) -> np.ndarray:
+def combine(state: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """One step of :func:`mix`: a state and a part that was spread, uint64, broadcast together."""
+    return spread(state + _GOLDEN + part)
+
+
+def spread(value: np.ndarray) -> np.ndarray:
+    """Every bit of the result depends on every bit of the uint64 given."""
     value = (value ^ (value >> np.uint64(30))) * _FIRST
     value = (value ^ (value >> np.uint64(27))) * _SECOND
     return np.asarray(value ^ (value >> np.uint64(31)))

@@ -21,12 +21,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
 from recdistill.contracts import names
+from recdistill.contracts.by_user import user_bounds, user_chunks
 from recdistill.contracts.fold import Fit, Fold
 from recdistill.contracts.log import COLUMNS, Log
 from recdistill.contracts.tables import read_table, write_json, write_table
@@ -36,9 +36,6 @@ from recdistill.teachers.positives import Positives, nobody_has_two
 VERSION = 1
 MANIFEST, VOCABULARY, COUNTS = "manifest.json", "vocabulary.parquet", "counts.parquet"
 _ITEMS, _TIMES, _PART, _POSITIVES, _USERS = "items", "times", "part", "positives", "users"
-# Events of a file are sampled so finely that a chunk is at most 1/32 a file larger than asked for.
-_SAMPLES_A_CHUNK = 32
-_BATCH = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -169,7 +166,7 @@ def write_parts(
     times: list[int] = []  # the first and the last so far
 
     def chunks() -> Iterator[pa.Table]:
-        for tables in _chunks(files, bounds):
+        for tables in user_chunks(files, bounds, columns=COLUMNS):
             log = Log.of(tables, item_ids=vocabulary)
             found = Positives.of(log, min_behaviours=min_behaviours, last=last, seed=seed, vocabulary=vocabulary)
             support[:] += found.support.numpy()
@@ -213,38 +210,13 @@ def _clear(folder: Path) -> None:
 def _survey(files: list[Path], catalogue: pd.Index, *, chunk_events: int) -> tuple[np.ndarray, pa.Array]:
     """[V] catalogue rows that occur, ascending, and the user ids after which to cut, ascending."""
     occurs = np.zeros(len(catalogue), dtype=bool)
-    every = max(1, chunk_events // _SAMPLES_A_CHUNK)
-    sample: list[pa.Array] = []
-    for path in files:
-        row = 0
-        for batch in pq.ParquetFile(path).iter_batches(_BATCH, columns=[names.USER_ID, names.ITEM_ID]):
-            found = catalogue.get_indexer(pd.Index(pc.unique(batch[names.ITEM_ID]).to_pandas()))
-            occurs[found[found >= 0]] = True  # an unknown item is told of when its chunk is read
-            rows = np.arange(every - 1 - row % every, len(batch), every)
-            sample.append(batch[names.USER_ID].take(pa.array(rows)))
-            row += len(batch)
-    ids = pa.chunked_array(sample).combine_chunks().sort() if sample else pa.array([], pa.int64())
-    cuts = np.arange(_SAMPLES_A_CHUNK - 1, len(ids), _SAMPLES_A_CHUNK)
-    return np.flatnonzero(occurs), pc.unique(ids.take(pa.array(cuts)))
 
+    def visit(batch: pa.RecordBatch) -> None:
+        found = catalogue.get_indexer(pd.Index(pc.unique(batch[names.ITEM_ID]).to_pandas()))
+        occurs[found[found >= 0]] = True  # an unknown item is told of when its chunk is read
 
-def _chunks(files: list[Path], bounds: pa.Array) -> Iterator[list[pa.Table]]:
-    """All events of the users up to each bound and above the one before, a table a file in the files' order."""
-    # Without the buffers of whole row groups that Arrow keeps for slow file systems.
-    form = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False))
-    sets = [ds.dataset(path, format=form) for path in files]
-    user = ds.field(names.USER_ID)
-    for low, high in zip([None, *bounds], [*bounds, None], strict=True):
-        condition = None if low is None else user > low
-        if high is not None:
-            condition = user <= high if condition is None else condition & (user <= high)
-        # Row groups of other users are skipped by their statistics.
-        tables = [
-            each.to_table(columns=list(COLUMNS), filter=condition, batch_size=_BATCH, batch_readahead=4)
-            for each in sets
-        ]
-        if any(map(len, tables)):
-            yield tables
+    bounds = user_bounds(files, chunk_events=chunk_events, columns=[names.ITEM_ID], visit=visit)
+    return np.flatnonzero(occurs), bounds
 
 
 def _rows(found: Positives) -> pa.Table:

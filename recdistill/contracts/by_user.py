@@ -1,0 +1,64 @@
+"""Reading tables that outgrow memory by users: chunk after chunk, each with all events of its users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from recdistill.contracts import names
+
+# Events of a file are sampled so finely that a chunk is at most 1/32 a file larger than asked for.
+_SAMPLES_A_CHUNK = 32
+_BATCH = 1 << 16
+
+
+def user_bounds(
+    files: Sequence[Path], *, chunk_events: int, columns: Sequence[str], visit: Callable[[pa.RecordBatch], None]
+) -> pa.Array:
+    """The user ids after which to cut, ascending, so that a chunk has about ``chunk_events`` events.
+
+    Args:
+        files: Parquet tables with ``user_id``, none of them empty.
+        columns: further columns that ``visit`` is to see.
+        visit: is given every batch of every file on the way.
+    """
+    every = max(1, chunk_events // _SAMPLES_A_CHUNK)
+    sample: list[pa.Array] = []
+    for path in files:
+        row = 0
+        for batch in pq.ParquetFile(path).iter_batches(_BATCH, columns=[names.USER_ID, *columns]):
+            visit(batch)
+            rows = np.arange(every - 1 - row % every, len(batch), every)
+            sample.append(batch[names.USER_ID].take(pa.array(rows)))
+            row += len(batch)
+    ids = pa.chunked_array(sample).combine_chunks().sort() if sample else pa.array([], pa.int64())
+    cuts = np.arange(_SAMPLES_A_CHUNK - 1, len(ids), _SAMPLES_A_CHUNK)
+    return pc.unique(ids.take(pa.array(cuts)))
+
+
+def user_chunks(files: Sequence[Path], bounds: pa.Array, *, columns: Sequence[str]) -> Iterator[list[pa.Table]]:
+    """All events of the users up to each bound and above the one before, a table a file in the files' order.
+
+    Tables that are sorted by user, as the split stage leaves them, are decoded once in all; others once a chunk.
+    """
+    # Without the buffers of whole row groups that Arrow keeps for slow file systems.
+    form = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False))
+    sets = [ds.dataset(path, format=form) for path in files]
+    user = ds.field(names.USER_ID)
+    for low, high in zip([None, *bounds], [*bounds, None], strict=True):
+        condition = None if low is None else user > low
+        if high is not None:
+            condition = user <= high if condition is None else condition & (user <= high)
+        # Row groups of other users are skipped by their statistics.
+        tables = [
+            each.to_table(columns=list(columns), filter=condition, batch_size=_BATCH, batch_readahead=4)
+            for each in sets
+        ]
+        if any(map(len, tables)):
+            yield tables
