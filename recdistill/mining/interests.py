@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from recdistill.contracts import names
@@ -40,6 +41,13 @@ class Tally:
     kept_pairs: Counter[str] = field(default_factory=Counter)
     kept_users: Counter[str] = field(default_factory=Counter)
     lost: dict[str, Counter[str]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, told: dict[str, Any]) -> Tally:
+        """From its ``vars``, which went through JSON."""
+        counters = {name: Counter(told[name]) for name in ("kept_pairs", "kept_users")}
+        lost = {name: Counter(reasons) for name, reasons in told["lost"].items()}
+        return cls(**{**told, **counters, "lost": lost})
 
     def add(self, other: Tally) -> None:
         """Count another log's in."""
@@ -111,7 +119,7 @@ def mine_log(log: Log, known: Knowledge, config: MiningConfig, *, kinds: int, se
             has = np.flatnonzero(counts)
             found[name].append((block.targets[has], counts[has], block.event[entries]))
             tally.lost[name].update(lost)
-    users, items = pa.array(log.user_ids), pa.array(log.item_ids)
+    users, items = _arrow(log.user_ids), _arrow(log.item_ids)
     tables = {}
     for name, parts in found.items():
         target, counts, events = (
@@ -137,6 +145,11 @@ def mine_pairs(log: Log, known: Knowledge, config: MiningConfig, *, seed: int) -
     kinds = log.behaviour_names
     mined = mine_log(log, known, config, kinds=len(kinds), seed=seed)
     return pa.concat_tables(mined.pairs.values()), mined.tally.funnel(config, kinds)
+
+
+def _arrow(ids: pd.Index) -> pa.Array:
+    column = pa.array(ids)
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def _distinct(ascending: np.ndarray) -> int:

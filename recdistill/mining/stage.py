@@ -6,6 +6,7 @@ Memory: see :mod:`recdistill.mining.stream`; and the tables of vectors while the
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 import torch
@@ -15,6 +16,7 @@ from recdistill.contracts.tables import EmbeddingTable, write_json
 from recdistill.mining.config import MiningConfig
 from recdistill.mining.interests import Tally
 from recdistill.mining.knowledge import Knowledge, content_vectors, external_content, item_keys, tag_clusters
+from recdistill.mining.spark import mine_spark, session
 from recdistill.mining.stream import Survey, mine_stream
 from recdistill.mining.writer import pairs_file
 from recdistill.retrieval.clusters import clusters
@@ -63,13 +65,19 @@ def mine_fit(
     metadata: dict[str, int | str],
     seed: int,
 ) -> None:
-    """Mine one log into ``out``; the files and the items need no order, equal times have that of the files."""
+    """Mine one log into ``out``, here or under Spark; events of equal time have the files' order."""
     survey = Survey.of(files, config)
     tally = Tally()
     with pairs_file(out / "interest_pairs.parquet", config.perspectives, metadata=metadata) as writer:
-        threads = config.threads or torch.get_num_threads()
-        for mined in mine_stream(survey, item_ids, known, config, threads=threads, seed=seed):
-            tally.add(mined.tally)
-            for name, pairs in mined.pairs.items():
-                writer.add(name, pairs)
+        if config.engine == "spark":
+            spark = session()
+            with TemporaryDirectory(dir=out, prefix=".spark-") as work:
+                place = Path(work) / "pairs"
+                tally = mine_spark(spark, survey, item_ids, known, config, work=place, writer=writer, seed=seed)
+        else:
+            threads = config.threads or torch.get_num_threads()
+            for mined in mine_stream(survey, item_ids, known, config, threads=threads, seed=seed):
+                tally.add(mined.tally)
+                for name, pairs in mined.pairs.items():
+                    writer.add(name, pairs)
     write_json(tally.funnel(config, survey.kinds), out / "funnel.json")

@@ -1,7 +1,8 @@
 """Mining a log that may outgrow memory: partition after partition of whole users, several side by side.
 
-Memory: (threads + 1) · (250 · E + 40 MB + P) + 4 · I · (d + 6) bytes, where a partition has E events (``mining.partition_events``, or one
-user's) and P bytes of pairs, the catalogue I items, content d components; and Arrow's own.
+Memory: (threads + 1) · (250 · E + 40 MB + P) + 4 · I · (d + 6) bytes, where a partition has E events
+(``mining.partition_events``, or one user's) and P bytes of pairs, the catalogue I items, content d components; and
+Arrow's own.
 """
 
 from __future__ import annotations

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 
 from recdistill.contracts.log import Log
 from recdistill.contracts.tables import EmbeddingTable
-from recdistill.mining.candidates import best_per_owner, candidate_blocks, choose_targets
+from recdistill.mining.candidates import candidate_blocks, choose_targets
 from recdistill.mining.config import MiningConfig
-from recdistill.mining.perspectives import Knowledge, carrying_clusters, cluster_share, jaccard
-from recdistill.mining.stage import content_vectors, mine_pairs
+from recdistill.mining.interests import mine_pairs
+from recdistill.mining.knowledge import Knowledge, content_vectors, item_keys
+from recdistill.mining.order import best_per_owner, lower_is_better, stable_order
+from recdistill.mining.perspectives import carrying_clusters, cluster_share, jaccard
 from recdistill.retrieval.clusters import clusters
 
 LIKE, SHARE, FINISH = 1, 2, 4
@@ -41,7 +43,11 @@ def make_log(events: list[tuple[int, int, int, int]], items: int) -> Log:
 
 def knowledge(items: int, *, seed: int = 0) -> Knowledge:
     vectors = np.random.default_rng(seed).normal(size=(items, 4)).astype(np.float32)
-    return Knowledge(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.arange(items) % 3)
+    return known_of(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.arange(items) % 3)
+
+
+def known_of(content: np.ndarray, cluster: np.ndarray) -> Knowledge:
+    return Knowledge(content, cluster, item_keys(pd.Index([f"i{i}" for i in range(len(content))])))
 
 
 def pairs_of(log, known, seed=0, **changes):
@@ -68,6 +74,8 @@ def test_history_counts_the_latest_events():
 def test_targets_are_the_latest_positives():
     log = make_log([(0, 0, 0, LIKE), (0, 1, 1, LIKE), (0, 2, 2, 0), (1, 3, 0, 0), (1, 4, 1, SHARE)], items=5)
     assert choose_targets(log, per_user=1).tolist() == [1, 4]
+    assert choose_targets(log, per_user=9).tolist() == [0, 1, 4]
+    assert choose_targets(log, per_user=9, behaviours=2).tolist() == []
 
 
 def test_content_single_peak_takes_the_most_similar_items_with_enough_behaviours():
@@ -78,7 +86,7 @@ def test_content_single_peak_takes_the_most_similar_items_with_enough_behaviours
         [(0, 0, 9, LIKE), (0, 1, 1, everything), (0, 2, 2, everything), (0, 3, 3, everything), (0, 4, 4, LIKE)], items=5
     )
     pairs, funnel = pairs_of(
-        log, Knowledge(content, np.zeros(5, int)), perspectives=("content_single_peak",), length=2, targets_per_user=1
+        log, known_of(content, np.zeros(5, int)), perspectives=("content_single_peak",), length=2, targets_per_user=1
     )
     # Item 4 is the nearest to the target, but has one behaviour only; 1 and 3 follow, in time order.
     assert pairs.query_item_ids.map(list).tolist() == [["i1", "i3"]] and pairs.target_item_id.tolist() == ["i0"]
@@ -96,7 +104,7 @@ def test_collaborative_single_peak_stays_in_the_clusters_that_carry_the_user():
     cluster = np.array([0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 0])
     pairs, _funnel = pairs_of(
         log,
-        Knowledge(knowledge(11).content, cluster),
+        known_of(knowledge(11).content, cluster),
         perspectives=("collaborative_single_peak",),
         single_peak_behaviours=1,
         coverage=0.8,
@@ -109,7 +117,7 @@ def test_collaborative_multi_peak_draws_in_proportion_to_the_users_clusters():
     # Nine of ten positives lie in cluster 0, and one in cluster 1; an item is then drawn evenly.
     events = [(0, i, i, LIKE) for i in range(10)] + [(0, 10, 20, LIKE)]
     log = make_log(events, items=11)
-    known = Knowledge(knowledge(11).content, np.array([0] * 9 + [1, 0]))
+    known = known_of(knowledge(11).content, np.array([0] * 9 + [1, 0]))
     drawn = Counter(
         pairs_of(log, known, seed=seed, perspectives=("collaborative_multi_peak",), length=1, targets_per_user=1)[
             0
@@ -124,7 +132,7 @@ def test_what_a_user_passed_over_is_no_part_of_their_shares():
     # Eight items of cluster 0 were shown and not clicked; of the two positives one lies in each cluster.
     events = [(0, i, i, 0) for i in range(8)] + [(0, 8, 8, LIKE), (0, 9, 9, LIKE), (0, 10, 20, LIKE)]
     log = make_log(events, items=11)
-    known = Knowledge(knowledge(11).content, np.array([0] * 9 + [1, 0]))
+    known = known_of(knowledge(11).content, np.array([0] * 9 + [1, 0]))
     drawn = Counter(
         pairs_of(log, known, seed=seed, perspectives=("collaborative_multi_peak",), length=1, targets_per_user=1)[
             0
@@ -205,23 +213,31 @@ def test_filters_do_not_depend_on_the_blocks():
 
 
 def test_best_per_owner_by_hand():
-    owner = np.array([0, 0, 0, 0, 1, 1])
-    best = best_per_owner(owner, np.array([0.1, 0.5, 0.9, 0.5, -np.inf, 0.0]), count=3)
+    owner = np.array([0, 0, 0, 0, 2, 2])
+    best = best_per_owner(owner, lower_is_better(np.array([0.1, 0.5, 0.9, 0.5, -np.inf, 0.0])), owners=3, count=3)
     assert best.tolist() == [2, 1, 3, 5, 4]
-    assert best_per_owner(owner[:0], np.empty(0), count=3).tolist() == []
+    assert best_per_owner(owner[:0], np.empty(0, np.uint32), owners=3, count=3).tolist() == []
 
 
 @settings(max_examples=50, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 4), st.floats(-5, 5)), min_size=1, max_size=40), st.integers(1, 5))
+@given(st.lists(st.tuples(st.integers(0, 4), st.floats(-5, 5, width=32)), min_size=1, max_size=40), st.integers(1, 5))
 def test_best_per_owner_equals_a_plain_sort(entries, count):
     entries = sorted(entries, key=lambda entry: entry[0])
     owner, score = (np.array(column) for column in zip(*entries, strict=True))
-    score = np.round(score, 3)
     plain = []
     for one in np.unique(owner):
         rows = np.flatnonzero(owner == one)
         plain += rows[np.argsort(-score[rows], kind="stable")][:count].tolist()
-    assert best_per_owner(owner, score, count=count).tolist() == plain
+    assert best_per_owner(owner, lower_is_better(score), owners=5, count=count).tolist() == plain
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.integers(0, 2**60), max_size=30), st.sampled_from([61, 64]))
+def test_packed_and_plain_order_agree(keys, bits):
+    key = np.array(keys, dtype=np.uint64)
+    small = key >> np.uint64(50)  # ten bits: packed; and as wide as said: not
+    assert stable_order(key, bits=bits).tolist() == np.argsort(key, kind="stable").tolist()
+    assert stable_order(small, bits=11).tolist() == np.argsort(small, kind="stable").tolist()
 
 
 def test_shares_and_coverage_by_hand():
