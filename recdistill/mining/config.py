@@ -105,7 +105,7 @@ class MiningConfig(Settings):
         1 << 18, ge=1, description="events of the users that are mined at once; memory goes with it"
     )
     threads: int | None = Field(
-        None, ge=1, description="partitions mined side by side (local); null: as many as torch uses"
+        None, ge=1, description="partitions mined side by side (local); null: OMP_NUM_THREADS, or one a processor"
     )
 
     @model_validator(mode="after")

@@ -5,11 +5,11 @@ Memory: see :mod:`recdistill.mining.stream`; and the tables of vectors while the
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pandas as pd
-import torch
 
 from recdistill.contracts.fold import FITS, Fold
 from recdistill.contracts.tables import EmbeddingTable, write_json
@@ -75,7 +75,7 @@ def mine_fit(
                 place = Path(work) / "pairs"
                 tally = mine_spark(spark, survey, item_ids, known, config, work=place, writer=writer, seed=seed)
         else:
-            threads = config.threads or torch.get_num_threads()
+            threads = config.threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or os.cpu_count() or 1
             for mined in mine_stream(survey, item_ids, known, config, threads=threads, seed=seed):
                 tally.add(mined.tally)
                 for name, pairs in mined.pairs.items():

@@ -426,7 +426,8 @@ def _mining(folder: Path, ids: pd.Index, cold: np.ndarray, rng: np.random.Genera
                     }
                 )
     write_table(pd.DataFrame(rows), folder / "interest_pairs.parquet")
-    write_json({"users": 610, "users_with_a_target": 598, "perspectives": funnel}, folder / "funnel.json")
+    about = {"users": 610, "users_with_a_target": 598, "behaviours": ["like", "love"], "single_peak_behaviours": 2}
+    write_json({**about, "perspectives": funnel}, folder / "funnel.json")
 
 
 def _journal(out: Path, seeds: tuple[int, ...]) -> None:

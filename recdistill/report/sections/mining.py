@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from recdistill.contracts import names
@@ -12,6 +13,7 @@ from recdistill.report import charts, wording
 from recdistill.report.blocks import Block, Cell, Figure, Item, Row, Section, Strip, Strips, Table, Text, absent
 from recdistill.report.catalogue import Catalogue
 from recdistill.report.folder import RunFolder
+from recdistill.retrieval.hashing import hash_ids, mix
 
 _FIT = "final"
 _USERS = 3
@@ -21,8 +23,8 @@ _SHOWN = 6
 def mining(run: RunFolder) -> Section:
     """The funnel of the first seed and fold, and examples."""
     title = "Mined interests"
-    place = run.first.relative_to(run.root) if run.first is not None else None
-    funnel: Any = run.json(place, "mine", _FIT, "funnel.json") if place is not None else None
+    first = run.first
+    funnel: Any = None if first is None else run.json(first.relative_to(run.root), "mine", _FIT, "funnel.json")
     if not isinstance(funnel, dict) or "perspectives" not in funnel:
         return absent("mining", title, f"seed-*/<fold>/mine/{_FIT}/funnel.json")
     perspectives: dict[str, dict[str, Any]] = funnel["perspectives"]
@@ -32,6 +34,8 @@ def mining(run: RunFolder) -> Section:
         for name in order
         if (of := perspectives[name])
     ]
+    targets = max((of["targets"] for of in perspectives.values()), default=0)
+    kept = max((of["kept_users"] for of in perspectives.values()), default=0)
     said = "; ".join(f"{label}: kept {parts['kept']:,.0f} of {sum(parts.values()):,.0f}" for label, parts in bars)
     caption = (
         "Targets that each perspective turned into a pair (blue), and the filter that emptied the query of the others."
@@ -39,17 +43,37 @@ def mining(run: RunFolder) -> Section:
     blocks: list[Block] = [
         Text(
             f"Of {wording.count(funnel.get('users', 0))} users, {wording.count(funnel.get('users_with_a_target', 0))} "
-            "had a positive item to aim at. Everything that a pair uses lies strictly before its target in time."
+            f"had a positive item to aim at, {wording.count(targets)} in all; the perspective that reaches most gives "
+            f"pairs to {wording.count(kept)} of them. Everything that a pair uses lies strictly before its target in "
+            "time."
         ),
+        *_asked(funnel),
         Figure(charts.stacked(bars, xlabel="targets"), f"Mining funnel. {said}.", caption),
         _table(perspectives, order),
     ]
-    assert place is not None
-    pairs = run.root / place / "mine" / _FIT / "interest_pairs.parquet"
+    assert first is not None
+    pairs = first / "mine" / _FIT / "interest_pairs.parquet"
     catalogue = Catalogue.read(run.root / "data", limits=run.media_limits)
     if pairs.exists() and catalogue is not None:
-        blocks += _examples(read_table(pairs).to_pandas(), catalogue, order)
+        blocks += _examples(
+            read_table(pairs).to_pandas(), catalogue, order, seed=int(first.parent.name.removeprefix("seed-"))
+        )
     return Section("mining", title, tuple(blocks))
+
+
+def _asked(funnel: dict[str, Any]) -> list[Block]:
+    """What counted as a positive behaviour."""
+    kinds = funnel.get("behaviours")
+    if not kinds:
+        return []
+    needed = funnel.get("single_peak_behaviours")
+    return [
+        Text(
+            f"Positive behaviours: {', '.join(map(str, kinds))}. The single-peak perspectives ask for {needed} "
+            "of them on an item.",
+            "note",
+        )
+    ]
 
 
 def _reasons(of: dict[str, Any]) -> dict[str, float]:
@@ -72,12 +96,14 @@ def _table(perspectives: dict[str, dict[str, Any]], order: list[str]) -> Table:
     return Table("What each perspective kept", columns, tuple(rows), corner="Perspective", words=(3,))
 
 
-def _examples(pairs: pd.DataFrame, catalogue: Catalogue, order: list[str]) -> list[Block]:
-    """Users whom most perspectives describe, each with one pair a perspective."""
+def _examples(pairs: pd.DataFrame, catalogue: Catalogue, order: list[str], *, seed: int) -> list[Block]:
+    """Users drawn by the seed among those whom most perspectives describe, each with one pair a perspective."""
     if pairs.empty:
         return []
-    described = pairs.groupby(names.USER_ID)[names.PERSPECTIVE].nunique().sort_values(ascending=False, kind="stable")
-    chosen = described[described == described.iloc[0]].index[:_USERS]
+    described = pairs.groupby(names.USER_ID)[names.PERSPECTIVE].nunique()
+    most = described[described == described.max()].index
+    drawn = mix(seed, hash_ids(most))
+    chosen = most[np.argsort(drawn, kind="stable")[:_USERS]]
     latest = pairs[pairs[names.USER_ID].isin(chosen)].sort_values(names.TIMESTAMP, kind="stable")
     latest = latest.drop_duplicates([names.USER_ID, names.PERSPECTIVE], keep="last")
     shown = {
@@ -91,7 +117,10 @@ def _examples(pairs: pd.DataFrame, catalogue: Catalogue, order: list[str]) -> li
         return Item(str(catalogue.titles.get(item_id, item_id)), pictures.get(item_id))
 
     blocks: list[Block] = [
-        Text("Interests of a few users: the latest items of the mined query, and the item that it should lead to.")
+        Text(
+            f"Interests of {len(chosen)} users, drawn at random among the {wording.count(len(most))} whom most "
+            "perspectives describe: the latest items of each mined query, and the item that it should lead to."
+        )
     ]
     for user in chosen:
         rows = {row[names.PERSPECTIVE]: row for row in latest[latest[names.USER_ID] == user].to_dict("records")}
