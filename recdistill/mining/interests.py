@@ -73,7 +73,7 @@ class Tally:
                     "targets": self.targets,
                     "kept_pairs": self.kept_pairs[name],
                     "kept_users": self.kept_users[name],
-                    # In the order of their first filter, whatever the partitions.
+                    # By name: which reason is met first depends on the partitions.
                     "lost": {reason: count for reason, count in sorted(self.lost.get(name, {}).items()) if count},
                 }
                 for name in config.perspectives

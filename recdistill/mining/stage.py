@@ -6,8 +6,8 @@ Memory: see :mod:`recdistill.mining.stream`; and the tables of vectors while the
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pandas as pd
 
@@ -70,10 +70,12 @@ def mine_fit(
     tally = Tally()
     with pairs_file(out / "interest_pairs.parquet", config.perspectives, metadata=metadata) as writer:
         if config.engine == "spark":
-            spark = session()
-            with TemporaryDirectory(dir=out, prefix=".spark-") as work:
-                place = Path(work) / "pairs"
-                tally = mine_spark(spark, survey, item_ids, known, config, work=place, writer=writer, seed=seed)
+            work = out / ".spark"
+            shutil.rmtree(work, ignore_errors=True)  # of a run that was killed
+            try:
+                tally = mine_spark(session(), survey, item_ids, known, config, work=work, writer=writer, seed=seed)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
         else:
             threads = config.threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or os.cpu_count() or 1
             for mined in mine_stream(survey, item_ids, known, config, threads=threads, seed=seed):
