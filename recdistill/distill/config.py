@@ -21,6 +21,11 @@ class Weights(Settings):
         0.03, ge=0, description="InfoNCE between two views of an item under modality dropout: content perception"
     )
 
+    @classmethod
+    def only(cls, **weights: float) -> Weights:
+        """These objectives and no other."""
+        return cls.model_validate(dict.fromkeys(cls.model_fields, 0.0) | weights)
+
 
 class Trial(Settings):
     """What validation chooses among: the settings that no log tells beforehand."""

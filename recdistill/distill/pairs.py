@@ -27,11 +27,13 @@ class Batch:
     Attributes:
         query: [B, L] item rows, -1 is padding at the end.
         target: [B] item rows.
+        user: [B] user rows of the training log.
         excluded: [B, B] bool, in-batch targets that are the query user's own positives.
     """
 
     query: Tensor
     target: Tensor
+    user: Tensor
     excluded: Tensor
 
 
@@ -86,6 +88,10 @@ class InterestPairs:
         at = torch.rand(size, generator=generator, dtype=torch.float64) * self._cumulative[-1]
         rows = torch.searchsorted(self._cumulative, at, right=True).clamp_max(len(self) - 1)
         target, user = self.target[rows], self._user[rows]
-        keys = user[:, None] * self._items + target[None, :]
+        return Batch(self.query[rows].long(), target, user, self.positive(user, target))
+
+    def positive(self, user: Tensor, items: Tensor) -> Tensor:
+        """[B, C] bool: which of C item rows are a positive of each of B users."""
+        keys = user[:, None] * self._items + items[None, :]
         found = torch.searchsorted(self._positives, keys).clamp_max(len(self._positives) - 1)
-        return Batch(self.query[rows].long(), target, self._positives[found] == keys)
+        return self._positives[found] == keys

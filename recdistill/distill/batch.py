@@ -1,0 +1,93 @@
+"""What one step draws, and what its objectives see of it.
+
+Shapes: B pairs, L query length, N distinct items of the step, d student width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from recdistill.distill.pairs import Batch
+from recdistill.students import RecDistillStudent
+from recdistill.students.source import Features
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What a step draws.
+
+    Attributes:
+        rows: [N] its distinct items, ascending.
+        pairs: None where items are drawn, not pairs.
+        more: by an objective's name, the item rows that it drew beside.
+    """
+
+    rows: Tensor
+    pairs: Batch | None = None
+    more: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def places(self, items: Tensor) -> Tensor:
+        """Where among ``rows`` some of the step's items are; of any shape."""
+        return torch.searchsorted(self.rows, items)
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A step's items as the student sees them.
+
+    Attributes:
+        vectors: [N, d] of the step's items, not normalised, with their gradient.
+        features, present: what the student was given of them.
+        head: makes a query's vector of its items' ([B, L, d] and [B, L] bool → [B, d]).
+        prefixes: widths that serve.
+        query_widths: prefixes of which the head makes a query's vector.
+    """
+
+    draw: Draw
+    vectors: Tensor
+    features: Features
+    present: Mapping[str, Tensor]
+    student: RecDistillStudent
+    head: nn.Module
+    prefixes: tuple[int, ...]
+    query_widths: tuple[int, ...]
+
+    @property
+    def rows(self) -> Tensor:
+        """[N] item rows."""
+        return self.draw.rows
+
+    @property
+    def pairs(self) -> Batch:
+        """The step's pairs, which an objective ``on_pairs`` may count on."""
+        assert self.draw.pairs is not None, "the step drew items, not pairs"
+        return self.draw.pairs
+
+    @cached_property
+    def target(self) -> Tensor:
+        """[B] place of each pair's target among the step's items."""
+        return self.draw.places(self.pairs.target)
+
+    @cached_property
+    def asked(self) -> Tensor:
+        """Places of the items that objectives of items are about: distinct targets, or all where items were drawn."""
+        return torch.arange(len(self.rows)) if self.draw.pairs is None else self.target.unique()
+
+    @cached_property
+    def in_query(self) -> Tensor:
+        """[B, L] bool: where a query has an item, and no padding."""
+        return self.pairs.query >= 0
+
+    @cached_property
+    def pair_vectors(self) -> Tensor:
+        """[B, L + 1, d] of the queries' items (anything where padded) and, last, of the targets."""
+        where = torch.zeros_like(self.pairs.query)
+        where[self.in_query] = self.draw.places(self.pairs.query[self.in_query])
+        # One gather for queries and targets: F.embedding's backward is much faster than that of indexing.
+        return F.embedding(torch.cat([where, self.target[:, None]], dim=1), self.vectors)

@@ -1,0 +1,25 @@
+"""The objectives that a training is made of, one a file."""
+
+from __future__ import annotations
+
+from recdistill.distill.terms.alignment import Alignment
+from recdistill.distill.terms.item_to_item import ItemToItem
+from recdistill.distill.terms.relational import Relational
+from recdistill.distill.terms.sequence_to_item import SequenceToItem
+from recdistill.distill.terms.term import Given, Term
+
+# By the name of their weight. In this order they are built and computed, and draw what they drop and begin with.
+TERMS: dict[str, type[Term]] = {
+    "sequence_to_item": SequenceToItem,
+    "relational": Relational,
+    "alignment": Alignment,
+    "item_to_item": ItemToItem,
+}
+
+
+def build_terms(given: Given) -> dict[str, Term]:
+    """Name → term of every objective that the trial gives weight."""
+    return {name: term(given) for name, term in TERMS.items() if getattr(given.trial.weights, name)}
+
+
+__all__ = ["TERMS", "Given", "Term", "build_terms"]

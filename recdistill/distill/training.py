@@ -1,0 +1,144 @@
+"""One training of one fit: a subject's model under one trial."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from recdistill.contracts.fold import Fit, Fold
+from recdistill.contracts.tables import EmbeddingTable, atomic
+from recdistill.distill.config import DistillConfig, Trial
+from recdistill.distill.heads import MeanHead, TransformerHead
+from recdistill.distill.pairs import InterestPairs
+from recdistill.distill.step import DistillStep
+from recdistill.distill.subjects import Subject
+from recdistill.distill.teachers import Target, load_targets
+from recdistill.distill.terms import Given, build_terms
+from recdistill.retrieval.cases import Cases
+from recdistill.retrieval.ranks import seq2item_recall
+from recdistill.students import FeatureSource, RecDistillStudent, StudentConfig, build_student
+from recdistill.students.tuning import TrainedState, parameter_groups
+from recdistill.training import Fitted, LogFn, fit
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What every training of the stage reads.
+
+    Attributes:
+        content: folder of the ``encode`` stage; teach, mine: folders with ``<fit>/``.
+        pretrain: folder with ``<fit>/pretrained_student``; None: nobody starts from there.
+    """
+
+    fold: Fold
+    features: FeatureSource
+    content: Path
+    teach: Path
+    mine: Path
+    pretrain: Path | None
+
+
+class Training:
+    """Everything is built from the seed, so that it can be built again to resume."""
+
+    def __init__(
+        self,
+        config: DistillConfig,
+        student: StudentConfig,
+        subject: Subject,
+        trial: Trial,
+        inputs: Inputs,
+        *,
+        of: Fit,
+        seed: int,
+    ) -> None:
+        self.config, self.trial, self.of, self.seed, self.features = config, trial, of, seed, inputs.features
+        self.subject = subject
+        training = inputs.fold.training(of)
+        self.item_ids = training.item_ids
+        self.student: RecDistillStudent = (
+            RecDistillStudent.from_pretrained(inputs.pretrain / of / "pretrained_student")
+            if inputs.pretrain is not None and subject.may_start_pretrained
+            else build_student(student, content=inputs.content, seed=seed)
+        )
+        self.tower_learning_rate = student.tower_learning_rate
+        pairs = inputs.mine / of / "interest_pairs.parquet"
+        self.pairs = InterestPairs(pairs, training, history_power=trial.history_power)
+
+        def load(names: Sequence[str]) -> list[Target]:
+            return load_targets(inputs.teach / of, tuple(names), self.item_ids)
+
+        torch.manual_seed(seed)
+        width = self.student.prefixes[-1]
+        self.head: nn.Module = MeanHead()
+        if config.sequence_head == "transformer":
+            self.head = TransformerHead(width=width, length=self.pairs.query.shape[1])
+        self.terms = build_terms(Given(config, trial, training, self.pairs, self.student.prefixes, load))
+
+    def run(
+        self, checkpoint: Path, key: str, log: LogFn, *, cases: Cases | None = None, steps: int | None = None
+    ) -> Fitted:
+        """Train, validating on ``cases`` if given; ``steps`` ends the same schedule earlier."""
+        config = self.config
+        modules = nn.ModuleDict(
+            {"student": self.student, "head": self.head, "terms": nn.ModuleDict(dict(self.terms.items()))}
+        )
+        groups = parameter_groups(
+            modules, self.student.tuned, learning_rate=config.learning_rate, share=self.tower_learning_rate
+        )
+        optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, max_lr=[group["lr"] for group in groups], total_steps=config.steps + 1
+        )
+        step = DistillStep(
+            student=self.student,
+            head=self.head,
+            terms=self.terms,
+            features=self.features,
+            pairs=self.pairs,
+            trial=self.trial,
+            config=config,
+            optimizer=optimizer,
+            schedule=schedule,
+            seed=self.seed,
+        )
+        return fit(
+            step,
+            steps=steps or config.steps,
+            seed=self.seed,
+            key=key,
+            checkpoint=checkpoint,
+            log=log,
+            state={"modules": TrainedState(modules), "optimizer": optimizer, "schedule": schedule},
+            description=f"distill · {checkpoint.stem.lstrip('.')}",
+            validate=(lambda: seq2item_recall(self.vectors(), cases, k=10)) if cases is not None else None,
+            validate_every=config.validate_every,
+            patience=config.patience,
+        )
+
+    def vectors(self) -> np.ndarray:
+        """[I, d] float32 unit vectors of the whole catalogue, as the saved student encodes it."""
+        self.student.eval()
+        return self.student.encode_store(self.features)
+
+    def write(self, folder: Path) -> None:
+        """Save the model, the sequence head if it has weights, and the catalogue's vectors."""
+        name = self.subject.name
+        self.student.eval().save_pretrained(folder / name)
+        if self.config.sequence_head == "transformer":
+            with atomic(folder / f"{name}_sequence_head.safetensors") as temporary:
+                save_file(self.head.state_dict(), temporary)
+        provenance = {
+            "kind": name,
+            "geometry": "cosine",
+            "fit": self.of,
+            "seed": self.seed,
+            "prefixes": list(self.student.prefixes),
+        }
+        EmbeddingTable(self.item_ids, self.vectors(), metadata=provenance).write(folder / f"{name}.parquet")
