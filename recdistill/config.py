@@ -16,6 +16,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from recdistill.distill import DistillConfig
+from recdistill.distill.config import KERNEL_RIDGE
 from recdistill.errors import UserError
 from recdistill.evaluation import EvaluateConfig
 from recdistill.export import ExportConfig
@@ -114,6 +115,18 @@ class Recipe(Settings):
         asked = self.evaluate.seq2item.model_dump(include=set(QuestionsConfig.model_fields))
         return QuestionsConfig.model_validate(asked)
 
+    def judging(self) -> dict[str, Any]:
+        """What the distill stage reads of the section ``evaluate`` beside the questions; {} if nothing."""
+        of = self.evaluate.model_dump(mode="json")
+        predicts = KERNEL_RIDGE in {name for _, name in self.distill.named_teachers()}
+        read = {
+            "baselines": predicts,
+            "seq2item": predicts,
+            "i2i": self.distill.choose_by != "recall",
+            "judge": self.distill.choose_by != "recall",
+        }
+        return {section: of[section] for section, asked in read.items() if asked}
+
     def _named(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Keys that name a teacher, with the name; a default that nothing reads is left out."""
         if self.mining.tags is None or self.mining.teacher != ID_TEACHER:
@@ -121,12 +134,15 @@ class Recipe(Settings):
         if self.pairs is not None:
             for dataset, name in self.pairs.teachers():
                 yield ("pairs", dataset, "teacher"), name
-        distils = any(trial.weights.relational or trial.weights.alignment for trial in self.distill.trials)
-        for name in self.distill.teachers:
-            if distils or name != ID_TEACHER:
-                yield ("distill", "teachers"), name
+        predicted = False
+        for key, name in self.distill.named_teachers():
+            if name == KERNEL_RIDGE:
+                predicted = True
+            else:
+                yield ("distill", *key), name
         baselines = self.evaluate.baselines
-        if {"ridge", "kernel_ridge"} & set(baselines.include) or baselines.teacher != ID_TEACHER:
+        regressed = predicted or {"ridge", "kernel_ridge"} & set(baselines.include)
+        if regressed or baselines.teacher != ID_TEACHER:
             yield ("evaluate", "baselines", "teacher"), baselines.teacher
 
 

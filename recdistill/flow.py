@@ -329,6 +329,7 @@ def _fold_stages(
                 recipe.distill,
                 recipe.student,
                 asked,
+                recipe.evaluate,
                 fold=fold,
                 data=items.parent,
                 content=content,
@@ -341,9 +342,13 @@ def _fold_stages(
                 log=log,
             ),
             uses=["distill", "student"],
-            extra={**questions, "fuser": [folder_digest(path) for path in local_fuser(recipe.student)]},
+            extra={
+                **questions,
+                "fuser": [folder_digest(path) for path in local_fuser(recipe.student)],
+                "judging": recipe.judging(),
+            },
             reads=["data", "split", "content", f"{base}/teach", f"{base}/mine", *begun],
-            code=["distill", "objectives", "students", "retrieval"],
+            code=["distill", "objectives", "students", "retrieval", *(["evaluation"] if recipe.judging() else [])],
             **of,
         ),
         make(

@@ -18,6 +18,10 @@ from recdistill.students import RecDistillStudent
 from recdistill.students.source import Features
 
 
+def _none() -> Tensor:
+    return torch.empty(0, dtype=torch.long)
+
+
 @dataclass(frozen=True)
 class Draw:
     """What a step draws.
@@ -25,11 +29,15 @@ class Draw:
     Attributes:
         rows: [N] its distinct items, ascending.
         pairs: None where items are drawn, not pairs.
+        hard: [E] item rows mined as hard negatives, none a target of the pairs.
+        catalogue: [A] item rows drawn evenly.
         more: by an objective's name, the item rows that it drew beside.
     """
 
     rows: Tensor
     pairs: Batch | None = None
+    hard: Tensor = field(default_factory=_none)
+    catalogue: Tensor = field(default_factory=_none)
     more: Mapping[str, Tensor] = field(default_factory=dict)
 
     def places(self, items: Tensor) -> Tensor:
@@ -78,6 +86,16 @@ class Encoded:
     def asked(self) -> Tensor:
         """Places of the items that objectives of items are about: distinct targets, or all where items were drawn."""
         return torch.arange(len(self.rows)) if self.draw.pairs is None else self.target.unique()
+
+    @cached_property
+    def taught(self) -> Tensor:
+        """Places of the items of which ID teachers are asked: those, and what was drawn of the catalogue beside."""
+        return torch.cat([self.asked, self.draw.places(self.draw.catalogue)]).unique()
+
+    @cached_property
+    def hard(self) -> Tensor:
+        """[E] places of the hard negatives."""
+        return self.draw.places(self.draw.hard)
 
     @cached_property
     def in_query(self) -> Tensor:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Final, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from recdistill.settings import Settings
+
+# A teacher that this stage makes itself, of the content and the ID teacher: see distill/predicted.py.
+KERNEL_RIDGE: Final = "kernel_ridge"
 
 
 class Weights(Settings):
@@ -16,9 +20,19 @@ class Weights(Settings):
     relational: float = Field(
         1.0, ge=0, description="KL between the ID teachers' and the student's similarity structure"
     )
-    alignment: float = Field(0.0, ge=0, description="1 − cosine between projected student and ID teachers")
+    alignment: float = Field(0.0, ge=0, description="distance of projected student vectors from the ID teachers'")
     item_to_item: float = Field(
         0.03, ge=0, description="InfoNCE between two views of an item under modality dropout: content perception"
+    )
+    soft_targets: float = Field(
+        0.0, ge=0, description="KL between a teacher's and the student's ranking of a query's candidates"
+    )
+    topology: float = Field(
+        0.0, ge=0, description="squared difference between the ID teachers' and the student's cosines (FTD)"
+    )
+    ordering: float = Field(0.0, ge=0, description="CoSENT: pairs of items in the order of the ID teachers' cosines")
+    ranking: float = Field(
+        0.0, ge=0, description="an item's nearest in the ID teachers, in their order, above all others (RRD)"
     )
 
     @classmethod
@@ -27,10 +41,80 @@ class Weights(Settings):
         return cls.model_validate(dict.fromkeys(cls.model_fields, 0.0) | weights)
 
 
+# Objectives that read the ID teachers.
+OF_TEACHERS = ("relational", "alignment", "topology", "ordering", "ranking")
+
+
+class HardNegatives(Settings):
+    """Further candidates of a query: near it, yet below the similarity that parts positives best (METHOD 3)."""
+
+    count: int = Field(0, ge=0, description="mined for each query; 0: none")
+    refresh_every: int = Field(100, ge=1, description="steps after which they are mined anew")
+    queries: int = Field(10_000, ge=1, description="pairs, drawn anew, whose queries are mined for at a time")
+    threshold_queries: int = Field(1_000, ge=1, description="queries by which the threshold λ* is found")
+
+
+class SoftTargets(Settings):
+    """Whose ranking of the candidates is learned: a query is the mean of the teacher's vectors of its items."""
+
+    teacher: str = Field("sequence_teacher", description="a table of the teach stage")
+    temperature: float = Field(0.1, gt=0, description="of the student's cosines")
+    teacher_temperature: float = Field(
+        0.5, gt=0, description="of the teacher's scores, in their standard deviations over a query's candidates"
+    )
+
+
+class AlignmentOptions(Settings):
+    """How projected vectors are compared. Student and teacher are cut to the same prefix, and scaled to length 1."""
+
+    distance: Literal["cosine", "mse"] = Field("cosine", description="1 − cosine, or squared distance")
+
+
+class RankingOptions(Settings):
+    """Lists of nearest items, and what is drawn of them."""
+
+    anchors: int = Field(128, ge=1, description="items a step whose lists are learned, of those asked about")
+    depth: int = Field(50, ge=1, description="length of an item's list")
+    drawn: int = Field(8, ge=1, description="items drawn of a list, the nearer the likelier")
+    decay: float = Field(10.0, gt=0, description="item k of a list is drawn in proportion to exp(−k / this)")
+    uninteresting: int = Field(128, ge=1, description="items of the teacher drawn evenly, that are on no list")
+    temperature: float = Field(0.1, gt=0, description="of the student's cosines")
+
+    @model_validator(mode="after")
+    def _lists_are_long_enough(self) -> Self:
+        if self.drawn > self.depth:
+            raise ValueError(f"drawn ({self.drawn}) is more than a list's depth ({self.depth})")
+        return self
+
+
+class Phase(Settings):
+    """A part of a training with some of its objectives."""
+
+    share: float = Field(gt=0, le=1, description="of the steps; the last phase takes what is left")
+    objectives: tuple[str, ...] = Field(min_length=1, description="those of the trial's weights that this phase has")
+
+    @field_validator("objectives")
+    @classmethod
+    def _known(cls, objectives: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = sorted(set(objectives) - set(Weights.model_fields))
+        if unknown:
+            raise ValueError(f"no objective {', '.join(unknown)}; there are {', '.join(Weights.model_fields)}")
+        return objectives
+
+
 class Trial(Settings):
     """What validation chooses among: the settings that no log tells beforehand."""
 
     weights: Weights = Weights()
+    weighting: Literal["fixed", "uncertainty", "gradient_norm"] = Field(
+        "fixed",
+        description="the weights as they stand, or times what is learned of each objective's noise, or times what "
+        "makes all objectives pull at the vectors as hard as the first",
+    )
+    phases: tuple[Phase, ...] = Field(
+        (), description="one behind the other, within one schedule; none: all objectives from first to last"
+    )
+    teachers: tuple[str, ...] | None = Field(None, min_length=1, description="ID teachers; null: distill.teachers")
     temperature: float = Field(0.07, gt=0, description="of both InfoNCE objectives")
     log_q: float = Field(
         1.0,
@@ -41,17 +125,58 @@ class Trial(Settings):
     history_power: float = Field(
         0.0, ge=0, le=1, description="a pair weighs its user's pair count to the minus this power"
     )
+    confidence_power: float = Field(
+        1.0, ge=0, description="an item counts by an ID teacher's confidence to this power (0: all that it knows alike)"
+    )
+    popularity_power: float = Field(
+        0.0, ge=-1, le=1, description="and by its positives to this power (below 0: rare items more)"
+    )
+    catalogue_items: int = Field(
+        0, ge=0, description="items of the whole catalogue drawn evenly a step, of which ID teachers are asked beside"
+    )
+    hard_negatives: HardNegatives = HardNegatives()
+    soft_targets: SoftTargets = SoftTargets()
+    alignment: AlignmentOptions = AlignmentOptions()
+    ranking: RankingOptions = RankingOptions()
+
+    @property
+    def distils(self) -> bool:
+        """Whether the ID teachers are read."""
+        return any(getattr(self.weights, name) for name in OF_TEACHERS)
+
+    @model_validator(mode="after")
+    def _phases_fit(self) -> Self:
+        if sum(phase.share for phase in self.phases[:-1]) >= 1:
+            raise ValueError("the phases' shares leave nothing for the last one")
+        for phase in self.phases:
+            if not any(getattr(self.weights, name) for name in phase.objectives):
+                raise ValueError(f"all objectives of a phase have weight 0: {', '.join(phase.objectives)}")
+        return self
 
 
 class DistillConfig(Settings):
     """How the student is trained (METHOD 4). The defaults suit a small frozen-tower student."""
 
-    teachers: tuple[str, ...] = Field(("id_teacher",), description="tables that relational and alignment distil from")
+    teachers: tuple[str, ...] = Field(
+        ("id_teacher",),
+        description="tables of the teach stage that ID-to-item objectives distil from; beside them kernel_ridge, which "
+        "predicts evaluate.baselines.teacher from content",
+    )
     trials: tuple[Trial, ...] = Field(
         (Trial(), Trial(temperature=0.05), Trial(weights=Weights(relational=0))),
         min_length=1,
         description="each is trained in the selection fit; validation picks one (one without ID teachers by default, "
         "so that a bad teacher is left out)",
+    )
+    choose_by: Literal["recall", "gid", "both"] = Field(
+        "recall",
+        description="what validation chooses by: seq2item recall@10, i2i recall@100 in an ID space of the validation "
+        "window (Gid), or the geometric mean of both; steps are always chosen by recall",
+    )
+    prune_teachers: bool = Field(
+        False,
+        description="the best trial is trained again without each of its teachers in turn, and one that does not help "
+        "is left out; takes as many more trainings as there are teachers",
     )
     start: Literal["fresh", "pretrained"] = Field(
         "fresh", description="the student's first weights: drawn, or those that content-aware training left"
@@ -68,4 +193,25 @@ class DistillConfig(Settings):
         0.1, gt=0, description="of student and teacher similarities in the relational term"
     )
     validate_every: int = Field(50, ge=1)
-    patience: int = Field(4, ge=0, description="validations without a better score before training stops (0: never)")
+    patience: int = Field(
+        4,
+        ge=0,
+        description="validations without a better score before training stops (0: never, as in a trial of phases)",
+    )
+
+    def teachers_of(self, trial: Trial) -> tuple[str, ...]:
+        """The trial's ID teachers."""
+        return self.teachers if trial.teachers is None else trial.teachers
+
+    def named_teachers(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Key and name of every teacher that is read or asked for; a default that nothing reads is left out."""
+        by_default = False
+        for place, trial in enumerate(self.trials):
+            by_default |= trial.distils and trial.teachers is None
+            for at, name in enumerate(trial.teachers or () if trial.distils else ()):
+                yield ("trials", place, "teachers", at), name
+            if trial.weights.soft_targets:
+                yield ("trials", place, "soft_targets", "teacher"), trial.soft_targets.teacher
+        for name in self.teachers:
+            if by_default or name not in type(self).model_fields["teachers"].default:
+                yield ("teachers",), name

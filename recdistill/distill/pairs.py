@@ -25,12 +25,14 @@ class Batch:
     """One step's pairs.
 
     Attributes:
+        place: [B] which of the pairs they are.
         query: [B, L] item rows, -1 is padding at the end.
         target: [B] item rows.
         user: [B] user rows of the training log.
         excluded: [B, B] bool, in-batch targets that are the query user's own positives.
     """
 
+    place: Tensor
     query: Tensor
     target: Tensor
     user: Tensor
@@ -41,6 +43,7 @@ class InterestPairs:
     """The ``interest_pairs`` table over a numbered catalogue, drawn with weights.
 
     Attributes:
+        query: [P, L] int32 item rows, -1 is padding at the end; target: [P] item rows; user: [P] user rows.
         log_q: [I] log of each item's chance to be a drawn pair's target; −inf where it never is.
     """
 
@@ -69,7 +72,7 @@ class InterestPairs:
         target = items.get_indexer(pd.Index(table[names.TARGET_ITEM].to_pandas()))
         self.target = torch.from_numpy(target.astype(np.int64))
         user = training.user_ids.get_indexer(pd.Index(table[names.USER_ID].to_pandas()))
-        self._user = torch.from_numpy(user.astype(np.int64))
+        self.user = torch.from_numpy(user.astype(np.int64))
         weight = np.bincount(user).astype(np.float64)[user] ** -history_power
         self._cumulative = torch.from_numpy(np.cumsum(weight))
         share = np.bincount(target, weights=weight, minlength=len(items)) / weight.sum()
@@ -87,11 +90,26 @@ class InterestPairs:
         """Draw ``size`` pairs with replacement, in proportion to their weights."""
         at = torch.rand(size, generator=generator, dtype=torch.float64) * self._cumulative[-1]
         rows = torch.searchsorted(self._cumulative, at, right=True).clamp_max(len(self) - 1)
-        target, user = self.target[rows], self._user[rows]
-        return Batch(self.query[rows].long(), target, user, self.positive(user, target))
+        target, user = self.target[rows], self.user[rows]
+        return Batch(rows, self.query[rows].long(), target, user, self.positive(user, target))
 
     def positive(self, user: Tensor, items: Tensor) -> Tensor:
         """[B, C] bool: which of C item rows are a positive of each of B users."""
         keys = user[:, None] * self._items + items[None, :]
         found = torch.searchsorted(self._positives, keys).clamp_max(len(self._positives) - 1)
         return self._positives[found] == keys
+
+    def positives_of(self, users: Tensor) -> tuple[Tensor, Tensor]:
+        """The positives of some users.
+
+        Args:
+            users: [n] user rows.
+
+        Returns:
+            [m] place among ``users``, ascending, and [m] item rows.
+        """
+        starts, ends = (torch.searchsorted(self._positives, (users + one) * self._items) for one in (0, 1))
+        counts = ends - starts
+        owner = torch.repeat_interleave(counts)
+        within = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner]
+        return owner, self._positives[starts[owner] + within] % self._items

@@ -10,22 +10,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from recdistill.contracts.fold import Fold
+from recdistill.contracts.fold import Fit, Fold
 from recdistill.contracts.tables import write_json
-from recdistill.distill.config import DistillConfig
+from recdistill.distill.config import KERNEL_RIDGE, DistillConfig, Trial
+from recdistill.distill.outcome import Outcome, teachers_read, without
+from recdistill.distill.predicted import predict
 from recdistill.distill.subjects import Subject, subjects
 from recdistill.distill.training import Inputs, Training
-from recdistill.retrieval.cases import Cases
+from recdistill.distill.validation import Validation
+from recdistill.evaluation.config import EvaluateConfig
 from recdistill.retrieval.config import QuestionsConfig
 from recdistill.retrieval.questions import fold_cases
 from recdistill.students import StudentConfig, feature_source
-from recdistill.training import Fitted, LogFn
+from recdistill.training import LogFn
 
 
 def distill(
     config: DistillConfig,
     student: StudentConfig,
     questions: QuestionsConfig,
+    judging: EvaluateConfig,
     *,
     fold: Fold,
     data: Path,
@@ -40,12 +44,14 @@ def distill(
 ) -> None:
     """Write ``out/<fit>/{student,content_student}`` (models) and their vectors of the whole catalogue beside them.
 
-    The selection fit runs each trial and keeps the one that validates best by vanilla seq2item recall@10; the
-    final fit repeats that training on more data, up to the step that validated best. The content student is the same
-    model trained by the item-to-item contrast alone: what content gives without behaviour.
+    The selection fit runs each trial and keeps the one that validates best (``config.choose_by``), perhaps less the
+    teachers that do not help it; the final fit repeats that training on more data, up to the step that validated best
+    by seq2item recall@10. The content student is the same model trained by the item-to-item contrast alone: what
+    content gives without behaviour.
 
     Args:
         questions: those of the validation window choose.
+        judging: how an ID space of the validation window is made, and which teacher kernel ridge predicts, and how.
         data: folder with the canonical ``items`` and ``media`` tables, which tuned towers read.
         content: folder of the ``encode`` stage; teach, mine: folders with ``<fit>/``.
         pretrain: folder with ``<fit>/pretrained_student``, from which the student starts; None: from drawn weights.
@@ -54,8 +60,12 @@ def distill(
     """
     cases = fold_cases(questions, fold, "selection", seed=seed)
     features = feature_source(student, content=content, data=data, item_ids=cases.item_ids)
-    inputs = Inputs(fold, features, content, teach, mine, pretrain)
-    run = _Run(config, student, inputs, cases, out=out, seed=seed, key=key, log=log)
+    predicted = out / "predicted"
+    if KERNEL_RIDGE in {name for _, name in config.named_teachers()}:
+        predict(judging, fold=fold, content=content, teach=teach, out=predicted, seed=seed)
+    inputs = Inputs(fold, features, content, teach, mine, predicted, pretrain)
+    validation = Validation(cases, fold, judging, config.choose_by, seed)
+    run = _Run(config, student, inputs, validation, out=out, seed=seed, key=key, log=log)
     write_json({subject.name: run.train(subject) for subject in subjects(config)}, out / "distill.json")
 
 
@@ -67,55 +77,66 @@ class _Run:
         config: DistillConfig,
         student: StudentConfig,
         inputs: Inputs,
-        cases: Cases,
+        validation: Validation,
         *,
         out: Path,
         seed: int,
         key: str,
         log: Callable[[str], LogFn],
     ) -> None:
-        self._config, self._student, self._inputs, self._cases = config, student, inputs, cases
+        self._config, self._student, self._inputs, self._validation = config, student, inputs, validation
         self._out, self._seed, self._key, self._log = out, seed, key, log
 
     def train(self, subject: Subject) -> dict[str, Any]:
         """Try the trials, write what both fits of the best one give, and tell how it went."""
-        scores: list[float] = []
-        chosen: tuple[int, Fitted, Training] | None = None
+        best, tried = None, []
         for index, trial in enumerate(subject.trials):
-            training = Training(
-                self._config, self._student, subject, trial, self._inputs, of="selection", seed=self._seed
-            )
-            name = f"{subject.name}-selection-{index}"
-            fitted = training.run(
-                self._checkpoint(name),
-                f"{self._key}/{name}",
-                self._log(f"{subject.name}/selection-{index}"),
-                cases=self._cases,
-            )
-            if chosen is None or fitted.best_score > max(scores):
-                chosen = (index, fitted, training)
-            scores.append(fitted.best_score)
-        assert chosen is not None  # there is at least one trial
-        index, fitted, training = chosen
-        training.write(self._out / "selection")
-        final = Training(
-            self._config, self._student, subject, subject.trials[index], self._inputs, of="final", seed=self._seed
-        )
+            outcome = self._try(subject, trial, f"selection-{index}")
+            tried.append(outcome.told())
+            best = outcome if best is None or outcome.score > best.score else best
+        assert best is not None  # there is at least one trial
+        kept, teachers = self._prune(subject, best) if self._config.prune_teachers else (best, None)
+        kept.training.write(self._out / "selection")
+        final = self._training(subject, kept.trial, "final")
         name = f"{subject.name}-final"
-        final.run(
+        log = self._log(f"{subject.name}/final")
+        final.run(self._checkpoint(name), f"{self._key}/{name}", log, steps=kept.fitted.best_step)
+        final.write(self._out / "final")
+        told = {
+            "chosen": kept.trial.model_dump(),
+            "steps": kept.fitted.best_step,
+            **{figure: [of[figure] for of in tried] for figure in tried[0]},
+            "trials": [trial.model_dump() for trial in subject.trials],
+            "parameters": sum(p.numel() for p in kept.training.student.parameters() if p.requires_grad),
+        }
+        return told if teachers is None else told | {"teachers": teachers}
+
+    def _prune(self, subject: Subject, best: Outcome) -> tuple[Outcome, dict[str, Any]]:
+        """One greedy pass: without each teacher in turn; one whose absence validates no worse is left out for good."""
+        teachers: dict[str, Any] = {}
+        for name in teachers_read(self._config, best.trial):
+            reduced = without(self._config, best.trial, name)
+            if reduced is None:
+                continue
+            outcome = self._try(subject, reduced, f"selection-without-{name}")
+            helps = best.score > outcome.score
+            teachers[name] = {"with": best.told(), "without": outcome.told(), "kept": helps}
+            best = best if helps else outcome
+        return best, teachers
+
+    def _try(self, subject: Subject, trial: Trial, which: str) -> Outcome:
+        training = self._training(subject, trial, "selection")
+        name = f"{subject.name}-{which}"
+        fitted = training.run(
             self._checkpoint(name),
             f"{self._key}/{name}",
-            self._log(f"{subject.name}/final"),
-            steps=fitted.best_step,
+            self._log(f"{subject.name}/{which}"),
+            validation=self._validation,
         )
-        final.write(self._out / "final")
-        return {
-            "chosen": subject.trials[index].model_dump(),
-            "steps": fitted.best_step,
-            "validation_recall_at_10": scores,
-            "trials": [trial.model_dump() for trial in subject.trials],
-            "parameters": sum(p.numel() for p in training.student.parameters() if p.requires_grad),
-        }
+        return Outcome.of(trial, fitted, training, self._validation)
+
+    def _training(self, subject: Subject, trial: Trial, of: Fit) -> Training:
+        return Training(self._config, self._student, subject, trial, self._inputs, of=of, seed=self._seed)
 
     def _checkpoint(self, name: str) -> Path:
         return self._out / f".{name}.checkpoint"

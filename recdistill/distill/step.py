@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from recdistill.distill.batch import Draw, Encoded
 from recdistill.distill.config import DistillConfig, Trial
+from recdistill.distill.curriculum import Curriculum
+from recdistill.distill.negatives import NegativeMiner
 from recdistill.distill.pairs import InterestPairs
 from recdistill.distill.terms import Term
+from recdistill.distill.weighting import Weighting
 from recdistill.students import FeatureSource, RecDistillStudent
 from recdistill.students.source import Features
 from recdistill.training import step_generator
@@ -28,6 +31,8 @@ class DistillStep:
         student: RecDistillStudent,
         head: nn.Module,
         terms: Mapping[str, Term],
+        weighting: Weighting,
+        negatives: NegativeMiner,
         features: FeatureSource,
         pairs: InterestPairs,
         trial: Trial,
@@ -37,7 +42,9 @@ class DistillStep:
         seed: int,
     ) -> None:
         self.student, self.head, self.terms = student, head, terms
+        self.weighting, self.negatives = weighting, negatives
         self.features, self.pairs, self.trial, self.config = features, pairs, trial, config
+        self._curriculum = Curriculum(trial, tuple(terms), steps=config.steps)
         self.optimizer, self.schedule, self.seed = optimizer, schedule, seed
         self._parameters = [p for group in optimizer.param_groups for p in group["params"]]
         self._ahead: tuple[int, Draw] | None = None
@@ -46,11 +53,13 @@ class DistillStep:
 
     def __call__(self, step: int) -> dict[str, float]:
         """Take one step; returns each objective's value and ``loss``, their weighted sum."""
+        if self.negatives.due(step):
+            self._mine(step)
         for module in (self.student, self.head, *self.terms.values()):
             module.train()
         batch = self._encode(step)
-        parts = {name: term(batch) for name, term in self.terms.items()}
-        loss = torch.stack([getattr(self.trial.weights, name) * value for name, value in parts.items()]).sum()
+        parts = {name: self.terms[name](batch) for name in self._curriculum.at(step)}
+        loss = self.weighting(parts, batch.vectors)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self._parameters, self.config.clip_norm)
@@ -60,7 +69,15 @@ class DistillStep:
             "loss": loss.item(),
             "gradient_norm": norm.item(),
             **{name: value.item() for name, value in parts.items()},
+            **self.weighting.told(),
         }
+
+    def _mine(self, step: int) -> None:
+        """Mine hard negatives anew; what was drawn ahead knew only the old ones."""
+        self.head.eval()
+        vectors = torch.from_numpy(self.student.encode_store(self.features))
+        self.negatives.refresh(vectors, self.head, step)
+        self._ahead = None
 
     def _encode(self, step: int) -> Encoded:
         drawn, features, present = self._read(step)
@@ -88,11 +105,15 @@ class DistillStep:
 
     def _draw(self, step: int) -> Draw:
         generator, size = step_generator(self.seed, step), self.config.batch_size
-        if not any(term.on_pairs for term in self.terms.values()):
+        names, items = self._curriculum.at(step), len(self.pairs.log_q)
+        if not any(self.terms[name].on_pairs for name in names):
             # Content alone: items drawn evenly, since a content student knows nothing of popularity.
-            return Draw(torch.randint(len(self.pairs.log_q), (size,), generator=generator).unique())
+            return Draw(torch.randint(items, (size,), generator=generator).unique())
         pairs = self.pairs.draw(size, generator)
-        asked = {name: term.more(pairs, generator) for name, term in self.terms.items()}
-        more = {name: items for name, items in asked.items() if items is not None}
-        items = [pairs.target, pairs.query[pairs.query >= 0], *(items.flatten() for items in more.values())]
-        return Draw(torch.cat(items).unique(), pairs, more)
+        hard = self.negatives.of(pairs)
+        catalogue = torch.randint(items, (self.trial.catalogue_items,), generator=generator)
+        asked = {name: self.terms[name].more(pairs, generator) for name in names}
+        more = {name: rows for name, rows in asked.items() if rows is not None}
+        drawn = [pairs.target, pairs.query[pairs.query >= 0], hard, catalogue]
+        rows = torch.cat([*drawn, *(rows.flatten() for rows in more.values())]).unique()
+        return Draw(rows, pairs, hard, catalogue, more)

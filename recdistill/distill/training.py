@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,18 +12,22 @@ from torch import nn
 
 from recdistill.contracts.fold import Fit, Fold
 from recdistill.contracts.tables import EmbeddingTable, atomic
-from recdistill.distill.config import DistillConfig, Trial
+from recdistill.distill.config import KERNEL_RIDGE, DistillConfig, Trial
 from recdistill.distill.heads import MeanHead, TransformerHead
+from recdistill.distill.negatives import NegativeMiner
 from recdistill.distill.pairs import InterestPairs
 from recdistill.distill.step import DistillStep
 from recdistill.distill.subjects import Subject
-from recdistill.distill.teachers import Target, load_targets
+from recdistill.distill.teachers import Scorer, load_targets
 from recdistill.distill.terms import Given, build_terms
-from recdistill.retrieval.cases import Cases
-from recdistill.retrieval.ranks import seq2item_recall
+from recdistill.distill.validation import Validation
+from recdistill.distill.weighting import make_weighting
 from recdistill.students import FeatureSource, RecDistillStudent, StudentConfig, build_student
 from recdistill.students.tuning import TrainedState, parameter_groups
-from recdistill.training import Fitted, LogFn, fit
+from recdistill.training import Fitted, LogFn, Stateful, fit
+
+# What a weighting learns must go far in a few hundred steps: its learning rate is so many times the student's.
+_OF_WEIGHTING = 20.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Inputs:
 
     Attributes:
         content: folder of the ``encode`` stage; teach, mine: folders with ``<fit>/``.
+        predicted: folder with ``<fit>/kernel_ridge.parquet``, if that is among the teachers.
         pretrain: folder with ``<fit>/pretrained_student``; None: nobody starts from there.
     """
 
@@ -41,7 +45,13 @@ class Inputs:
     content: Path
     teach: Path
     mine: Path
+    predicted: Path
     pretrain: Path | None
+
+    def table(self, of: Fit, teacher: str) -> Path:
+        """A teacher's table."""
+        folder = self.predicted if teacher == KERNEL_RIDGE else self.teach
+        return folder / of / f"{teacher}.parquet"
 
 
 class Training:
@@ -71,20 +81,29 @@ class Training:
         pairs = inputs.mine / of / "interest_pairs.parquet"
         self.pairs = InterestPairs(pairs, training, history_power=trial.history_power)
 
-        def load(names: Sequence[str]) -> list[Target]:
-            return load_targets(inputs.teach / of, tuple(names), self.item_ids)
-
         torch.manual_seed(seed)
         width = self.student.prefixes[-1]
         self.head: nn.Module = MeanHead()
         if config.sequence_head == "transformer":
             self.head = TransformerHead(width=width, length=self.pairs.query.shape[1])
-        self.terms = build_terms(Given(config, trial, training, self.pairs, self.student.prefixes, load))
+        self.terms = build_terms(
+            Given(
+                config,
+                trial,
+                training,
+                self.pairs,
+                self.student.prefixes,
+                target=lambda name: load_targets(inputs.table(of, name).parent, (name,), self.item_ids)[0],
+                scorer=lambda name: Scorer.load(inputs.table(of, name), self.item_ids),
+            )
+        )
+        self.weighting = make_weighting(trial)
+        self.negatives = NegativeMiner(trial.hard_negatives, self.pairs, seed=seed)
 
     def run(
-        self, checkpoint: Path, key: str, log: LogFn, *, cases: Cases | None = None, steps: int | None = None
+        self, checkpoint: Path, key: str, log: LogFn, *, validation: Validation | None = None, steps: int | None = None
     ) -> Fitted:
-        """Train, validating on ``cases`` if given; ``steps`` ends the same schedule earlier."""
+        """Train, with ``validation`` up to the step of the best recall; ``steps`` ends the same schedule earlier."""
         config = self.config
         modules = nn.ModuleDict(
             {"student": self.student, "head": self.head, "terms": nn.ModuleDict(dict(self.terms.items()))}
@@ -92,6 +111,8 @@ class Training:
         groups = parameter_groups(
             modules, self.student.tuned, learning_rate=config.learning_rate, share=self.tower_learning_rate
         )
+        if learned := list(self.weighting.parameters()):
+            groups.append({"params": learned, "lr": _OF_WEIGHTING * config.learning_rate, "weight_decay": 0.0})
         optimizer = torch.optim.AdamW(groups, weight_decay=config.weight_decay)
         schedule = torch.optim.lr_scheduler.OneCycleLR(
             optimizer, max_lr=[group["lr"] for group in groups], total_steps=config.steps + 1
@@ -100,6 +121,8 @@ class Training:
             student=self.student,
             head=self.head,
             terms=self.terms,
+            weighting=self.weighting,
+            negatives=self.negatives,
             features=self.features,
             pairs=self.pairs,
             trial=self.trial,
@@ -108,6 +131,13 @@ class Training:
             schedule=schedule,
             seed=self.seed,
         )
+        state: dict[str, Stateful] = {
+            "modules": TrainedState(modules),
+            "weighting": self.weighting,
+            "negatives": self.negatives,
+            "optimizer": optimizer,
+            "schedule": schedule,
+        }
         return fit(
             step,
             steps=steps or config.steps,
@@ -115,11 +145,12 @@ class Training:
             key=key,
             checkpoint=checkpoint,
             log=log,
-            state={"modules": TrainedState(modules), "optimizer": optimizer, "schedule": schedule},
+            state=state,
             description=f"distill · {checkpoint.stem.lstrip('.')}",
-            validate=(lambda: seq2item_recall(self.vectors(), cases, k=10)) if cases is not None else None,
+            validate=(lambda: validation.recall(self.vectors())) if validation is not None else None,
             validate_every=config.validate_every,
-            patience=config.patience,
+            # An early phase's objectives may be better than the next one's beginning.
+            patience=0 if self.trial.phases else config.patience,
         )
 
     def vectors(self) -> np.ndarray:

@@ -23,3 +23,17 @@ def alignment(projected: Tensor, teacher: Tensor, *, weight: Tensor) -> Tensor:
     """
     distance = 1 - F.cosine_similarity(projected, teacher.detach(), dim=-1)
     return (distance * weight).sum() / weight.sum().clamp_min(torch.finfo(distance.dtype).tiny)
+
+
+def regression(projected: Tensor, teacher: Tensor, *, weight: Tensor) -> Tensor:
+    """Weighted mean of the squared distance between a student's projection and the teacher's vector.
+
+    Unlike :func:`alignment` it asks for the vector's length as well.
+
+    Arguments as of :func:`alignment`.
+
+    Returns:
+        scalar ≥ 0; 0 when all weights are 0.
+    """
+    distance = (projected - teacher.detach()).square().sum(dim=-1)
+    return (distance * weight).sum() / weight.sum().clamp_min(torch.finfo(distance.dtype).tiny)

@@ -13,8 +13,8 @@ from torch import Tensor
 from recdistill.pretrain.batches import Sampler
 from recdistill.pretrain.datasets import PairDataset
 from recdistill.pretrain.encoder import RowEncoder, Snapshot
-from recdistill.pretrain.hard_negatives import BLOCK, dataset_threshold, mine
 from recdistill.pretrain.trainee import Trainee
+from recdistill.retrieval.hard_negatives import BLOCK, dataset_threshold, mine
 
 _NUMBERS = 20_000_000  # cosines at one time: 340 MB
 

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from recdistill.distill.batch import Encoded
-from recdistill.distill.teachers import Target
-from recdistill.distill.terms.term import Given, Term
-from recdistill.objectives.matryoshka import over_prefixes
+from recdistill.distill.terms.of_teachers import TeacherTerm
+from recdistill.distill.terms.term import Given
 from recdistill.objectives.relational import relational
 
 
-class Relational(Term):
-    """KL between each teacher's and the student's similarity structure, mean over teachers and prefixes."""
+class Relational(TeacherTerm):
+    """KL between a teacher's and the student's distributions over the other items."""
 
     def __init__(self, given: Given) -> None:
-        super().__init__()
-        self._targets, self._temperature = given.targets(), given.config.relational_temperature
+        super().__init__(given)
+        self._temperature = given.config.relational_temperature
 
-    def forward(self, batch: Encoded) -> Tensor:
-        """Of the items asked about."""
-        vectors, rows = batch.vectors[batch.asked], batch.rows[batch.asked]
-        return torch.stack([self._of(target, vectors, rows, batch.prefixes) for target in self._targets]).mean()
-
-    def _of(self, target: Target, vectors: Tensor, rows: Tensor, prefixes: tuple[int, ...]) -> Tensor:
-        known, confidence, tau = target.vectors[rows], target.confidence[rows], self._temperature
-        return over_prefixes(
-            lambda prefix: relational(prefix, known, weight=confidence, temperature=tau, teacher_temperature=tau),
-            vectors,
-            prefixes,
-        )
+    def compare(self, student: Tensor, teacher: Tensor, weight: Tensor, *, which: int, prefix: int) -> Tensor:
+        """See :func:`recdistill.objectives.relational.relational`."""
+        tau = self._temperature
+        return relational(student, teacher, weight=weight, temperature=tau, teacher_temperature=tau)

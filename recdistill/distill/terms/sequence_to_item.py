@@ -1,4 +1,7 @@
-"""The mined query sequence finds its target among the batch's (METHOD 4.2)."""
+"""The mined query sequence finds its target among the batch's, and hard negatives (METHOD 4.2).
+
+Shapes: B pairs, L query length, E hard negatives, d a prefix's width.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ from torch import Tensor
 from recdistill.distill.batch import Encoded
 from recdistill.distill.terms.term import Given, Term
 from recdistill.objectives.infonce import infonce
-from recdistill.objectives.matryoshka import over_prefixes
 
 
 class SequenceToItem(Term):
@@ -17,18 +19,21 @@ class SequenceToItem(Term):
     def __init__(self, given: Given) -> None:
         super().__init__()
         self._temperature, self._strength = given.trial.temperature, given.trial.log_q
-        self._log_q = given.pairs.log_q
+        self._pairs = given.pairs
 
     def forward(self, batch: Encoded) -> Tensor:
         """Mean over the widths that the head serves."""
-        pairs, present = batch.pairs, batch.in_query
-        log_q = self._strength * self._log_q[pairs.target]
+        pairs, present, hard = batch.pairs, batch.in_query, batch.rows[batch.hard]
+        # A hard negative counts as one more draw of its item: its chance is corrected for like any target's.
+        log_q = self._strength * self._pairs.log_q[torch.cat([pairs.target, hard])]
+        excluded = torch.cat([pairs.excluded, self._pairs.positive(pairs.user, hard)], dim=1)
         own = torch.arange(len(pairs.target))
+        negatives = batch.vectors[batch.hard]
 
-        def contrast(prefix: Tensor) -> Tensor:
+        def contrast(width: int) -> Tensor:
+            prefix = batch.pair_vectors[..., :width]
             query = batch.head(prefix[:, :-1], present)
-            return infonce(
-                query, prefix[:, -1], own, temperature=self._temperature, log_q=log_q, excluded=pairs.excluded
-            )
+            candidates = torch.cat([prefix[:, -1], negatives[:, :width]])
+            return infonce(query, candidates, own, temperature=self._temperature, log_q=log_q, excluded=excluded)
 
-        return over_prefixes(contrast, batch.pair_vectors, batch.query_widths)
+        return torch.stack([contrast(width) for width in batch.query_widths]).mean()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ from recdistill.contracts.log import Log
 from recdistill.distill.batch import Encoded
 from recdistill.distill.config import DistillConfig, Trial
 from recdistill.distill.pairs import Batch, InterestPairs
-from recdistill.distill.teachers import Target
+from recdistill.distill.teachers import Scorer, Target
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Given:
     Attributes:
         training: the log that this fit may learn from; numbers users and items.
         prefixes: the student's widths that serve, ascending; the last is its own.
-        load: reads teachers by name.
+        target, scorer: read a teacher by name, as something to learn the items' places from, or rankings.
     """
 
     config: DistillConfig
@@ -31,16 +33,33 @@ class Given:
     training: Log
     pairs: InterestPairs
     prefixes: tuple[int, ...]
-    load: Callable[[Sequence[str]], list[Target]]
+    target: Callable[[str], Target]
+    scorer: Callable[[str], Scorer]
 
     @property
     def width(self) -> int:
         """The student's."""
         return self.prefixes[-1]
 
-    def targets(self) -> list[Target]:
-        """The trial's ID teachers."""
-        return self.load(self.config.teachers)
+    @cached_property
+    def targets(self) -> tuple[Target, ...]:
+        """The trial's ID teachers; an item counts by confidence and popularity to the trial's powers."""
+        return tuple(self._weighed(self.target(name)) for name in self.config.teachers_of(self.trial))
+
+    def _weighed(self, target: Target) -> Target:
+        trial, weight = self.trial, target.confidence
+        if trial.confidence_power != 1:
+            weight = torch.where(weight > 0, weight**trial.confidence_power, 0.0)
+        if trial.popularity_power:
+            weight = weight * self._popularity**trial.popularity_power
+        return replace(target, confidence=weight)
+
+    @cached_property
+    def _popularity(self) -> Tensor:
+        """[I] positives of each item, and one more, in units of their mean."""
+        positive = self.training.item[self.training.positive()]
+        counts = torch.from_numpy(np.bincount(positive, minlength=len(self.training.item_ids)) + 1).float()
+        return counts / counts.mean()
 
 
 class Term(nn.Module):

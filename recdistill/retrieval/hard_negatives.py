@@ -49,6 +49,7 @@ def dataset_threshold(
     pairs: Tensor,
     *,
     itself: Tensor | None = None,
+    apart: Tensor | None = None,
     bins: int = BINS,
     block: int = BLOCK,
 ) -> tuple[float, float]:
@@ -58,6 +59,7 @@ def dataset_threshold(
         query_vectors: [Q, d]; target_vectors: [T, d]; finite, normalised here.
         pairs: [P, 2] int64 (query row, target row) of the positives; repeated ones count once.
         itself: [Q] target row that is the query's own item, −1 = none: neither positive nor negative, if not in a pair.
+        apart: [n, 2] likewise further combinations that are neither.
         block: queries at once; it cannot change the result.
 
     Raises:
@@ -65,7 +67,7 @@ def dataset_threshold(
     """
     if not len(pairs):
         raise ValueError("a threshold needs a positive pair")
-    cosines = _Cosines(query_vectors, target_vectors, pairs, itself)
+    cosines = _Cosines(query_vectors, target_vectors, pairs, itself, apart)
     hits = _histogram(cosines.of_pairs(), bins)
     alarms = torch.zeros_like(hits)
     for _, scores, known in cosines.blocks(block):
@@ -118,15 +120,24 @@ def mine(
 class _Cosines:
     """Exact cosines of all queries with all targets, and where known pairs stand."""
 
-    def __init__(self, query_vectors: Tensor, target_vectors: Tensor, pairs: Tensor, itself: Tensor | None) -> None:
+    def __init__(
+        self,
+        query_vectors: Tensor,
+        target_vectors: Tensor,
+        pairs: Tensor,
+        itself: Tensor | None,
+        apart: Tensor | None = None,
+    ) -> None:
         query_bits, target_bits = exact_bits(query_vectors.shape[1])
         self._queries, self._targets = _on_grid(query_vectors, query_bits), _on_grid(target_vectors, target_bits)
-        self._pairs = pairs.unique(dim=0)
-        known = self._pairs
+        self._pairs = _distinct(pairs, len(target_vectors))
+        known = [self._pairs]
         if itself is not None:
             own = torch.stack([torch.arange(len(itself), device=itself.device), itself], dim=1)
-            known = torch.cat([known, own[itself >= 0]]).unique(dim=0)
-        self._asker, self._known = known.T.contiguous()
+            known.append(own[itself >= 0])
+        if apart is not None:
+            known.append(apart)
+        self._asker, self._known = _distinct(torch.cat(known), len(target_vectors)).T.contiguous()
 
     def of_pairs(self) -> Tensor:
         """[P] cosines of the distinct pairs."""
@@ -144,6 +155,12 @@ class _Cosines:
             ends = torch.tensor([start, start + size], device=self._asker.device)
             low, high = torch.searchsorted(self._asker, ends).tolist()
             yield start, scores, (self._asker[low:high] - start, self._known[low:high])
+
+
+def _distinct(pairs: Tensor, targets: int) -> Tensor:
+    """[n, 2] distinct pairs in order; as single numbers they sort many times faster than as rows."""
+    keys = (pairs[:, 0] * targets + pairs[:, 1]).unique()
+    return torch.stack([keys // targets, keys % targets], dim=1)
 
 
 def _best_edge(hits: Tensor, alarms: Tensor) -> tuple[float, float]:

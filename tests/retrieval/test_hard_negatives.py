@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recdistill.pretrain.hard_negatives import BINS, dataset_threshold, f1_threshold, mine
+from recdistill.retrieval.hard_negatives import BINS, dataset_threshold, f1_threshold, mine
 
 BIN = 2 / BINS
 
