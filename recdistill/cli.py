@@ -31,7 +31,14 @@ RecipeArgument = Annotated[
     Path, typer.Argument(help="A recipe file, e.g. experiments/recipes/demo.yaml, or a packaged one's name, e.g. demo.")
 ]
 Overrides = Annotated[list[str] | None, typer.Argument(help="Settings to change: dotted.key=value …")]
-Out = Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/<recipe name>.")]
+Changes = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--with",
+        help="A file of changes to the recipe, e.g. experiments/ablations/hard_negatives.yaml; may be repeated.",
+    ),
+]
+Out = Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/<recipe name>[-<changes>].")]
 
 
 @contextmanager
@@ -54,7 +61,9 @@ def _exit_codes() -> Iterator[None]:
 
 
 @_exit_codes()
-def _flow(recipe: Path, overrides: list[str] | None, out: Path | None, *, until: str) -> None:
+def _flow(
+    recipe: Path, overrides: list[str] | None, changes: list[Path] | None, out: Path | None, *, until: str
+) -> None:
     from transformers.utils import logging
 
     from recdistill import flow
@@ -67,8 +76,8 @@ def _flow(recipe: Path, overrides: list[str] | None, out: Path | None, *, until:
 
     logging.disable_progress_bar()  # our own progress says what matters
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    settings = load_recipe(find_recipe(recipe), overrides or [])
-    folder = out or Path("runs") / settings.name
+    settings = load_recipe(find_recipe(recipe), overrides or [], changes=changes or [])
+    folder = out or Path("runs") / "-".join([settings.name, *(path.stem for path in changes or [])])
     with World.joined() as world:
         crew = Crew(settings, world)
         if not world.leads:
@@ -93,15 +102,15 @@ def _flow(recipe: Path, overrides: list[str] | None, out: Path | None, *, until:
 
 
 @app.command()
-def run(recipe: RecipeArgument, overrides: Overrides = None, out: Out = None) -> None:
+def run(recipe: RecipeArgument, overrides: Overrides = None, changes: Changes = None, out: Out = None) -> None:
     """Run everything: validate → … → report. What is unchanged is skipped, what was killed goes on."""
-    _flow(recipe, overrides, out, until="report")
+    _flow(recipe, overrides, changes, out, until="report")
 
 
 def _add_stage(name: str, what: str) -> None:
     @app.command(name, help=f"{what} Runs what comes before it first, if that is not done.")
-    def stage(recipe: RecipeArgument, overrides: Overrides = None, out: Out = None) -> None:
-        _flow(recipe, overrides, out, until=name)
+    def stage(recipe: RecipeArgument, overrides: Overrides = None, changes: Changes = None, out: Out = None) -> None:
+        _flow(recipe, overrides, changes, out, until=name)
 
 
 for _name, _what in {

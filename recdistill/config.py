@@ -146,22 +146,19 @@ class Recipe(Settings):
             yield ("evaluate", "baselines", "teacher"), baselines.teacher
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read a recipe and apply ``dotted.key=value`` overrides (values are YAML).
+def load_recipe(path: Path, overrides: Sequence[str] = (), *, changes: Sequence[Path] = ()) -> Recipe:
+    """Read a recipe, and apply files of changes and then ``dotted.key=value`` overrides (values are YAML).
+
+    Args:
+        changes: YAML mappings of sections, as of a recipe, that are laid over it one behind the other; a list takes the
+            place of the recipe's.
 
     Raises:
         UserError: the file cannot be read, or its content is not a recipe; all faults at once.
     """
+    raw = _read(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such recipe", remedy="name a file, e.g. experiments/recipes/demo.yaml") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: not a readable YAML recipe: {error}", remedy="mend the file") from error
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: a recipe is a mapping of sections, not a {type(raw).__name__}")
-    try:
-        merged = OmegaConf.create(raw)
+        merged = OmegaConf.merge(*(OmegaConf.create(part) for part in (raw, *map(_read, changes))))
         for override in overrides:
             OmegaConf.update(merged, *_parse(override))
         missing = sorted(OmegaConf.missing_keys(merged))
@@ -182,6 +179,18 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
             + "\n".join(f"  - {fault}" for fault in faults),
             remedy="mend the keys above in the file or on the command line",
         ) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such recipe", remedy="name a file, e.g. experiments/recipes/demo.yaml") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: not a readable YAML recipe: {error}", remedy="mend the file") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: a recipe is a mapping of sections, not a {type(raw).__name__}")
+    return raw
 
 
 def _parse(override: str) -> tuple[str, Any]:

@@ -43,6 +43,15 @@ def remarks(recipe: Recipe, stage: str, folder: Path) -> list[str]:
             f"pair dataset {name} is empty ({' and '.join(fits)}): {reason}; see {folder / 'pairs.json'}"
             for (name, reason), fits in why.items()
         ]
+    if stage == "distill":
+        told = json.loads((folder / "distill.json").read_text(encoding="utf-8"))
+        return [
+            f"distill: {name} does not help {subject} on validation "
+            f"({_figures(verdict['with'])} with it, {_figures(verdict['without'])} without), and is left out"
+            for subject, of in told.items()
+            for name, verdict in of.get("teachers", {}).items()
+            if not verdict["kept"]
+        ]
     if stage == "export" and len(folds := recipe.split.fold_names()) > 1:
         return [
             f"the exported student is that of {folds[0]} of {len(folds)}: it has not trained on that fold's users and "
@@ -55,3 +64,9 @@ def remarks(recipe: Recipe, stage: str, folder: Path) -> list[str]:
             f"see {folder / 'bad_media.parquet'}"
         ]
     return []
+
+
+def _figures(of: dict[str, float]) -> str:
+    return ", ".join(
+        f"{name.removeprefix('validation_').replace('_at_', '@')} {value:.4f}" for name, value in of.items()
+    )

@@ -9,7 +9,7 @@ import pytest
 from recdistill.config import Recipe, load_recipe
 from recdistill.errors import UserError
 
-RECIPES = sorted((Path(__file__).parents[1] / "experiments").rglob("*.yaml"))
+RECIPES = sorted((Path(__file__).parents[1] / "experiments" / "recipes").rglob("*.yaml"))
 
 
 def write(tmp_path: Path, text: str) -> Path:

@@ -102,7 +102,7 @@ class TopicalWorld:
 
     def distill(self, out: Path, *trials: Mapping[str, Any], **config: Any) -> dict[str, Any]:
         """The whole stage; returns what it tells."""
-        defaults = {"teachers": ("good",), "batch_size": 48, "steps": 40, "validate_every": 20}
+        defaults = {"teachers": ("good",), "batch_size": 48, "steps": 30, "validate_every": 15, "learning_rate": 5e-3}
         settings = DistillConfig.model_validate({**defaults, "trials": [_trial(of) for of in trials], **config})
         distill(
             settings,

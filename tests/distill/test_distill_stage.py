@@ -1,0 +1,130 @@
+"""The whole stage on a small world: choosing, leaving teachers out, phases, resuming."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from topical_world import IDS, QUESTIONS, TopicalWorld, topic_recall
+
+import recdistill.distill.training as module
+from recdistill.contracts.tables import EmbeddingTable
+from recdistill.distill.config import DistillConfig, Trial, Weights
+from recdistill.distill.outcome import teachers_read, without
+from recdistill.distill.validation import Validation
+from recdistill.retrieval.questions import fold_cases
+from recdistill.training import Fitted, fit
+
+PULL = {"weights": {"relational": 3.0}}
+ALL = {
+    "weights": dict.fromkeys(Weights.model_fields, 0.5),
+    "soft_targets": {"teacher": "dotted"},
+    "weighting": "gradient_norm",
+    "hard_negatives": {"count": 2, "refresh_every": 6},
+    "catalogue_items": 8,
+    "phases": [
+        {"share": 0.2, "objectives": ["item_to_item"]},
+        {"share": 0.3, "objectives": ["item_to_item", "sequence_to_item", "soft_targets"]},
+        {"share": 0.5, "objectives": list(Weights.model_fields)},
+    ],
+}
+
+
+def vectors(out: Path, fit_of: str = "final", subject: str = "student") -> np.ndarray:
+    table = EmbeddingTable.read(out / fit_of / f"{subject}.parquet")
+    assert table.ids.equals(IDS)
+    return table.vectors
+
+
+def test_the_student_finds_the_topics_and_the_content_student_less(world: TopicalWorld, tmp_path):
+    told = world.distill(tmp_path, PULL, {"weights": {"relational": 0.0}})
+    assert topic_recall(vectors(tmp_path)) > topic_recall(vectors(tmp_path, subject="content_student")) + 0.1
+    scores = told["student"]["validation_recall_at_10"]
+    chosen = told["student"]["trials"][int(np.argmax(scores))]
+    assert len(scores) == 2 and told["student"]["chosen"] == chosen
+    assert "teachers" not in told["student"] and "validation_gid_at_100" not in told["student"]
+
+
+def test_a_teacher_of_noise_is_seen_and_left_out_and_a_good_one_kept(world: TopicalWorld, tmp_path):
+    told = world.distill(tmp_path, PULL, teachers=("good", "noise"), prune_teachers=True, choose_by="both")["student"]
+    judged = told["teachers"]
+    assert list(judged) == ["good", "noise"]
+    assert judged["good"]["kept"] and not judged["noise"]["kept"]
+    assert told["chosen"]["teachers"] == ["good"] and told["chosen"]["weights"]["relational"] == 3.0
+    without_noise = judged["noise"]["without"]
+    for figure in ("validation_recall_at_10", "validation_gid_at_100"):
+        assert without_noise[figure] > judged["good"]["without"][figure]
+    alone = world.distill(tmp_path / "alone", PULL, teachers=("good",), choose_by="both")["student"]
+    assert {figure: values[0] for figure, values in alone.items() if figure.startswith("validation")} == without_noise
+    assert np.array_equal(vectors(tmp_path), vectors(tmp_path / "alone"))
+
+
+def test_without_the_last_teacher_its_objectives_go_weights_and_all():
+    config = DistillConfig()
+    trial = Trial(weights=Weights(soft_targets=0.5, ranking=0.1, alignment=0.2))
+    assert teachers_read(config, trial) == ("id_teacher", "sequence_teacher")
+    left = without(config, trial, "id_teacher")
+    assert left is not None
+    assert {name for name, weight in dict(left.weights).items() if weight} == {
+        "sequence_to_item", "item_to_item", "soft_targets",
+    }  # fmt: skip
+    assert teachers_read(config, left) == ("sequence_teacher",)
+    soft = without(config, trial, "sequence_teacher")
+    assert soft is not None and soft.weights == trial.weights.model_copy(update={"soft_targets": 0.0})
+    assert without(config, Trial(weights=Weights.only(relational=1.0)), "id_teacher") is None
+    two = Trial(teachers=("id_teacher", "ease_teacher"))
+    assert without(config, two, "id_teacher") == two.model_copy(update={"teachers": ("ease_teacher",)})
+
+
+def test_objectives_come_in_by_phases_and_curves_say_so(world: TopicalWorld, tmp_path):
+    world.curves.clear()
+    world.distill(tmp_path, ALL, steps=40, validate_every=40)
+    logged = dict(world.curves["student/selection-0"])  # every 20th step, and the validations
+    names = set(Weights.model_fields)
+    assert names & set(logged[0]) == {"item_to_item"}
+    points = [of for step, of in world.curves["student/selection-0"] if step == 20 and "loss" in of]
+    assert names <= set(points[0]) and points[0]["scale_sequence_to_item"] == 1.0
+
+
+def test_a_killed_training_goes_on_to_the_same_vectors(world: TopicalWorld, tmp_path, monkeypatch):
+    world.distill(tmp_path / "whole", ALL, steps=20, validate_every=10)
+    def careful(step: Any, *, key: str, **of: Any) -> Fitted:
+        seconds = 0.0 if key.endswith("/student-selection-0") else 20.0
+        return fit(step, key=key, checkpoint_seconds=seconds, **of)
+
+    monkeypatch.setattr(module, "fit", careful)
+    real, taken = module.DistillStep.__call__, []
+
+    def dying(self: Any, step: int) -> dict[str, float]:
+        # In the third phase, between two minings: what was mined and the norms must have been saved.
+        if self.trial.hard_negatives.count and step == 15 and not taken:
+            taken.append(step)
+            raise KeyboardInterrupt
+        return real(self, step)
+
+    monkeypatch.setattr(module.DistillStep, "__call__", dying)
+    with pytest.raises(KeyboardInterrupt):
+        world.distill(tmp_path / "killed", ALL, steps=20, validate_every=10)
+    assert taken and not (tmp_path / "killed" / "distill.json").exists()
+    world.distill(tmp_path / "killed", ALL, steps=20, validate_every=10)
+    assert np.array_equal(vectors(tmp_path / "whole"), vectors(tmp_path / "killed"))
+    told = [json.loads((tmp_path / run / "distill.json").read_text()) for run in ("whole", "killed")]
+    assert told[0] == told[1]
+
+
+def test_choosing_by_gid_asks_the_window_s_own_id_space(world: TopicalWorld):
+    cases = fold_cases(QUESTIONS, world.fold, "selection", seed=0)
+    from topical_world import JUDGING, TOPIC
+
+    asked = Validation(cases, world.fold, JUDGING, "both", 0)
+    truth = np.eye(4, 8, dtype=np.float32)[TOPIC] + np.random.default_rng(0).normal(0, 0.01, (80, 8))
+    noise = np.random.default_rng(1).normal(size=(80, 8)).astype(np.float32)
+    unit = [(of / np.linalg.norm(of, axis=1, keepdims=True)).astype(np.float32) for of in (truth, noise)]
+    assert asked.recall(unit[0]) > asked.recall(unit[1])
+    good, bad = (asked.choice(asked.recall(of), of) for of in unit)
+    assert good[0] > bad[0] and good[1] is not None
+    assert good[0] == pytest.approx((asked.recall(unit[0]) * good[1]) ** 0.5)
+    assert Validation(cases, world.fold, JUDGING, "recall", 0).choice(0.3, unit[0]) == (0.3, None)

@@ -1,0 +1,70 @@
+"""Kernel ridge as a teacher, and what the recipe must say for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from topical_world import IDS, JUDGING, TOPIC, TopicalWorld
+
+from recdistill.config import load_recipe
+from recdistill.contracts.tables import EmbeddingTable
+from recdistill.distill.predicted import predict
+from recdistill.errors import UserError
+
+SYNTHETIC = "name: x\ndata: {adapter: synthetic}\n"
+
+
+def judging(teacher: str):
+    baselines = JUDGING.baselines.model_copy(update={"teacher": teacher, "trials": 3})
+    return JUDGING.model_copy(update={"baselines": baselines})
+
+
+def test_it_places_items_that_the_teacher_does_not_know(world: TopicalWorld, tmp_path):
+    predict(judging("good"), fold=world.fold, content=world.content, teach=world.root / "teach", out=tmp_path, seed=0)
+    taught = EmbeddingTable.read(world.root / "teach" / "selection" / "good.parquet")
+    for fit in ("selection", "final"):
+        table = EmbeddingTable.read(tmp_path / fit / "kernel_ridge.parquet")
+        vectors, present = table.align(IDS)
+        assert present.all() and table.metadata["of"] == "good" and table.metadata["geometry"] == "cosine"
+        unknown = ~IDS.isin(taught.ids)
+        unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        centres = np.stack([unit[~unknown & (topic == TOPIC)].mean(axis=0) for topic in range(4)])
+        assert unknown.sum() == 8 and ((unit[unknown] @ centres.T).argmax(axis=1) == TOPIC[unknown]).mean() > 0.6
+
+
+def test_a_teacher_that_there_is_not_cannot_be_predicted(world: TopicalWorld, tmp_path):
+    with pytest.raises(UserError, match="kernel_ridge predicts 'gone'"):
+        predict(
+            judging("gone"), fold=world.fold, content=world.content, teach=world.root / "teach", out=tmp_path, seed=0
+        )
+
+
+def test_a_recipe_may_name_it_where_there_is_something_to_predict(tmp_path):
+    path = tmp_path / "r.yaml"
+    path.write_text(SYNTHETIC)
+    recipe = load_recipe(path, ["distill.teachers=[id_teacher,kernel_ridge]"])
+    assert set(recipe.judging()) == {"baselines", "seq2item"} and load_recipe(path).judging() == {}
+    assert set(load_recipe(path, ["distill.choose_by=both"]).judging()) == {"i2i", "judge"}
+    off = ["teachers.id=null", "mining.teacher=sequence_teacher", "evaluate.baselines.include=[popularity]"]
+    with pytest.raises(UserError, match=r"evaluate\.baselines\.teacher: no teacher 'id_teacher'"):
+        load_recipe(path, [*off, "distill.teachers=[kernel_ridge]"])
+    with pytest.raises(UserError, match=r"trials\.0\.soft_targets\.teacher: no teacher 'ease_teacher'"):
+        load_recipe(path, ["distill.trials=[{weights: {soft_targets: 1}, soft_targets: {teacher: ease_teacher}}]"])
+    with pytest.raises(UserError, match=r"trials\.0\.teachers\.1: no teacher 'ials_teacher'"):
+        load_recipe(path, ["distill.trials=[{teachers: [id_teacher, ials_teacher]}]"])
+
+
+def test_a_teacher_left_out_is_remarked(tmp_path):
+    from recdistill.contracts.tables import write_json
+    from recdistill.remarks import remarks
+
+    path = tmp_path / "r.yaml"
+    path.write_text(SYNTHETIC)
+    better, worse = ({"validation_recall_at_10": value} for value in (0.2, 0.1))
+    verdicts = {
+        "noise": {"with": worse, "without": better, "kept": False},
+        "good": {"with": better, "without": worse, "kept": True},
+    }
+    write_json({"student": {"teachers": verdicts}, "content_student": {}}, tmp_path / "distill.json")
+    (found,) = remarks(load_recipe(path), "distill", tmp_path)
+    assert "noise does not help student" in found and "recall@10 0.1000 with it" in found
