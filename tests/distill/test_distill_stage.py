@@ -90,8 +90,9 @@ def test_objectives_come_in_by_phases_and_curves_say_so(world: TopicalWorld, tmp
     assert names <= set(points[0]) and points[0]["scale_sequence_to_item"] == 1.0
 
 
-def test_a_killed_training_goes_on_to_the_same_vectors(world: TopicalWorld, tmp_path, monkeypatch):
-    world.distill(tmp_path / "whole", ALL, steps=20, validate_every=10)
+@pytest.mark.parametrize("trial", [ALL, {}], ids=["everything", "defaults"])
+def test_a_killed_training_goes_on_to_the_same_vectors(world: TopicalWorld, tmp_path, monkeypatch, trial):
+    world.distill(tmp_path / "whole", trial, steps=20, validate_every=10)
 
     def careful(step: Any, *, key: str, **of: Any) -> Fitted:
         seconds = 0.0 if key.endswith("/student-selection-0") else 20.0
@@ -102,16 +103,16 @@ def test_a_killed_training_goes_on_to_the_same_vectors(world: TopicalWorld, tmp_
 
     def dying(self: Any, step: int) -> dict[str, float]:
         # In the third phase, between two minings: what was mined and the norms must have been saved.
-        if self.trial.hard_negatives.count and step == 15 and not taken:
+        if "sequence_to_item" in self.terms and step == 15 and not taken:
             taken.append(step)
             raise KeyboardInterrupt
         return real(self, step)
 
     monkeypatch.setattr(module.DistillStep, "__call__", dying)
     with pytest.raises(KeyboardInterrupt):
-        world.distill(tmp_path / "killed", ALL, steps=20, validate_every=10)
+        world.distill(tmp_path / "killed", trial, steps=20, validate_every=10)
     assert taken and not (tmp_path / "killed" / "distill.json").exists()
-    world.distill(tmp_path / "killed", ALL, steps=20, validate_every=10)
+    world.distill(tmp_path / "killed", trial, steps=20, validate_every=10)
     assert np.array_equal(vectors(tmp_path / "whole"), vectors(tmp_path / "killed"))
     told = [json.loads((tmp_path / run / "distill.json").read_text()) for run in ("whole", "killed")]
     assert told[0] == told[1]
