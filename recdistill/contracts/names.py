@@ -27,6 +27,7 @@ MEDIA_BYTES = "bytes"
 EMBEDDING = "embedding"  # fixed-size list<float32>
 SUPPORT = "support"  # int64: interactions behind the vector
 CONFIDENCE = "confidence"  # float32 in [0, 1]
+LEVEL = "level"  # float32 added to an item's score: one more coordinate, against which a query has 1
 
 ROLE = "role"  # of an item in a fold: warm, validation_cold or test_cold
 

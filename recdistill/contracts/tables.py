@@ -116,6 +116,8 @@ class EmbeddingTable:
         confidence: [n] float32 in [0, 1], if known.
         metadata: provenance, e.g. ``{"geometry": "cosine"}``; a table of users names ``USERS_METADATA``.
         id_column: what the ids are called on disk, and with it whose they are.
+        level: [n] float32 added to each item's score whatever is asked, if any: one more coordinate of the vectors,
+            against which a query has 1.
     """
 
     ids: pd.Index
@@ -124,6 +126,7 @@ class EmbeddingTable:
     confidence: np.ndarray | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     id_column: IdColumn = "item_id"
+    level: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.id_column == names.USER_ID and (self.support is None or _lacking(self.metadata)):
@@ -182,6 +185,7 @@ class EmbeddingTable:
 
         support = _numbers(table, names.SUPPORT, path, ids, whose=whose, must_be="a whole number, 0 or more")
         confidence = _numbers(table, names.CONFIDENCE, path, ids, whose=whose, must_be="a number from 0 to 1")
+        level = _numbers(table, names.LEVEL, path, ids, whose=whose, must_be="a number")
         return cls(
             ids,
             vectors,
@@ -189,6 +193,7 @@ class EmbeddingTable:
             None if confidence is None else confidence.astype(np.float32),
             metadata,
             id_column,
+            None if level is None else level.astype(np.float32),
         )
 
     def write(self, path: Path) -> None:
@@ -202,6 +207,8 @@ class EmbeddingTable:
             columns[names.SUPPORT] = pa.array(self.support, pa.int64())
         if self.confidence is not None:
             columns[names.CONFIDENCE] = pa.array(self.confidence, pa.float32())
+        if self.level is not None:
+            columns[names.LEVEL] = pa.array(self.level, pa.float32())
         write_table(pa.table(columns), path, metadata=self.metadata)
 
     def align(self, ids: pd.Index) -> tuple[np.ndarray, np.ndarray]:
@@ -216,6 +223,13 @@ class EmbeddingTable:
         vectors[present] = self.vectors[rows[present]]
         return vectors, present
 
+    def align_level(self, ids: pd.Index) -> np.ndarray | None:
+        """[len(ids)] float64 levels in the order of ``ids``, 0 where an id is absent; None where the table has none."""
+        if self.level is None:
+            return None
+        rows = self.ids.get_indexer(ids)
+        return np.where(rows >= 0, self.level[rows], 0.0).astype(np.float64)
+
 
 def _lacking(metadata: Mapping[str, Any]) -> list[str]:
     return [key for key in USERS_METADATA if not metadata.get(key)]
@@ -226,7 +240,7 @@ def _an(noun: str) -> str:
 
 
 def _numbers(table: pa.Table, name: str, path: Path, ids: pd.Index, *, whose: str, must_be: str) -> np.ndarray | None:
-    """[n] float64 of an optional column of support or confidence, checked; None if there is no such column.
+    """[n] float64 of an optional column of support, confidence or level, checked; None if there is no such column.
 
     One null among them would make a weighted mean, and with it every vector, NaN.
     """
@@ -237,8 +251,12 @@ def _numbers(table: pa.Table, name: str, path: Path, ids: pd.Index, *, whose: st
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
         raise UserError(f"{path}: column '{name}' is {kind}, not a number", remedy=f"write '{name}' as numbers")
     values: np.ndarray = column.cast(pa.float64(), safe=False).to_numpy()  # null becomes NaN
-    holds = values <= 1 if name == names.CONFIDENCE else values == np.floor(values)
-    bad = np.flatnonzero(~(np.isfinite(values) & (values >= 0) & holds))
+    holds = {
+        names.SUPPORT: (values >= 0) & (values == np.floor(values)),
+        names.CONFIDENCE: (values >= 0) & (values <= 1),
+        names.LEVEL: np.isfinite(values),
+    }[name]
+    bad = np.flatnonzero(~(np.isfinite(values) & holds))
     if len(bad):
         raise UserError(
             f"{path}: column '{name}' has nulls or values that are not {must_be} in {len(bad)} of {len(ids)} rows, "

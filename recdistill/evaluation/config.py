@@ -6,7 +6,7 @@ from typing import Literal, get_args
 
 from pydantic import Field
 
-from recdistill.retrieval.config import QuestionsConfig
+from recdistill.retrieval.config import LevelConfig, QuestionsConfig
 from recdistill.settings import Settings
 
 Benchmark = Literal[
@@ -20,6 +20,7 @@ Benchmark = Literal[
     "ranking_consistency",
     "clustering",
     "separability",
+    "new_items",
 ]
 Baseline = Literal["popularity", "raw_content", "ridge", "kernel_ridge", "ease", "ease_content"]
 
@@ -117,5 +118,6 @@ class EvaluateConfig(Settings):
     i2i: I2IConfig = I2IConfig()
     judge: JudgeConfig = JudgeConfig()
     baselines: BaselinesConfig = BaselinesConfig()
+    new_items: LevelConfig = LevelConfig()
     bijective_pairs: int = Field(2000, ge=2, description="query-target pairs of the bijective benchmark")
     separability_pairs: int = Field(4000, ge=2, description="true pairs, and as many random ones")

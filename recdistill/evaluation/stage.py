@@ -25,6 +25,7 @@ from recdistill.evaluation.baselines.material import Material
 from recdistill.evaluation.baselines.tuned import Made, Skipped, make_baseline
 from recdistill.evaluation.benchmarks.catalogue import Catalogue
 from recdistill.evaluation.benchmarks.judge import Judge, judge
+from recdistill.evaluation.benchmarks.new_items import NewItems
 from recdistill.evaluation.benchmarks.pairs import Pairs, content_pairs, copairs, gid_pairs
 from recdistill.evaluation.benchmarks.spaces import Spaces
 from recdistill.evaluation.benchmarks.users import agreement, seq2item
@@ -54,7 +55,7 @@ def evaluate(
 
     Writes ``out/metric_records.parquet``, ``out/separability.parquet`` (similarities of true and random pairs),
     ``out/<fit>/{raw_content,ridge,kernel_ridge}.parquet`` (their vectors) and ``out/evaluate.json`` (counts, seconds,
-    settings chosen for the baselines, what was skipped and why).
+    settings chosen for the baselines, new-item levels, what was skipped and why).
 
     Args:
         fold: of the split stage.
@@ -86,21 +87,29 @@ def evaluate(
     records = Records(seed, fold.name)
     progress = Progress(seconds={"questions": round(time.monotonic() - started, 3)})
 
-    def of_table(path: Path) -> Subject:
-        return VectorSubject.of(path.stem, EmbeddingTable.read(path), final.item_ids)
+    choosing = NewItems(config.new_items, validation, ~material["selection"].known)
 
-    def baseline(name: Baseline) -> Subject:
+    def of_table(path: Path) -> tuple[Subject, Subject | None]:
+        earlier = path.parents[1] / "selection" / path.name
+        subject, before = (
+            VectorSubject.of(path.stem, EmbeddingTable.read(place), final.item_ids) if place.exists() else None
+            for place in (path, earlier)
+        )
+        assert subject is not None  # the folder listed it
+        return subject, before
+
+    def baseline(name: Baseline) -> tuple[Subject, Subject | None]:
         made = make_baseline(name, config.baselines, selection=material["selection"], final=final, questions=validation)
         progress.note(name, made)
         _write_vectors(made, final.item_ids, out=out, seed=seed)
-        return made.final
+        return made.final, made.selection
 
     with track("evaluate · subjects", len(tables) + len(config.baselines.include)) as advance:
         for path in tables:
-            progress.judge(path.stem, partial(of_table, path), bench, records)
+            progress.judge(path.stem, partial(of_table, path), bench, records, choosing)
             advance(1)
         for name in config.baselines.include:
-            progress.judge(name, partial(baseline, name), bench, records)
+            progress.judge(name, partial(baseline, name), bench, records, choosing)
             advance(1)
     records.write(out / RECORDS)
     write_table(_similarities(progress.similarities), out / SEPARABILITY)
@@ -110,6 +119,7 @@ def evaluate(
             "seconds": {**progress.seconds, "all": round(time.monotonic() - started, 3)},
             "baselines": progress.baselines,
             "skipped": progress.skipped,
+            "levels": progress.levels,
             "values": records.values,
         },
         out / SUMMARY,
@@ -123,6 +133,7 @@ class Bench:
     config: EvaluateConfig
     retrieval: dict[str, Questions]
     spaces: Spaces
+    new_items: NewItems
     cold: np.ndarray
     counts: dict[str, Any]
 
@@ -167,13 +178,19 @@ class Bench:
             # Tags are an input of the student and of content baselines, labels of none.
             "content_i2i_judged_by": "labels" if catalogue.labels else "tags",
         }
-        return cls(config, retrieval, spaces, cold, counts)
+        return cls(config, retrieval, spaces, NewItems(config.new_items, vanilla, cold), cold, counts)
 
-    def ask(self, records: Records, subject: Subject) -> pd.DataFrame:
-        """Record every benchmark; returns the similarities of true and random pairs, for plots."""
+    def ask(self, records: Records, subject: Subject, *, level: float | None = None) -> pd.DataFrame:
+        """Record every benchmark; returns the similarities of true and random pairs, for plots.
+
+        Args:
+            level: of new items, chosen on the validation window.
+        """
         cutoffs, ndcg_at = self.config.cutoffs, self.config.ndcg_at
         for benchmark, questions in self.retrieval.items():
             record_retrieval(records, subject, benchmark, questions, cold=self.cold, cutoffs=cutoffs, ndcg_at=ndcg_at)
+        if "new_items" in self.config.benchmarks:
+            self.new_items.record(records, subject, level=level)
         return self.spaces.record(records, subject)
 
 
@@ -182,19 +199,37 @@ class Progress:
     """What happened to each subject, for ``evaluate.json``."""
 
     seconds: dict[str, float]
+    levels: dict[str, float] = field(default_factory=dict)
     baselines: dict[str, Any] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     similarities: list[pd.DataFrame] = field(default_factory=list)
 
-    def judge(self, name: str, make: Callable[[], Subject], bench: Bench, records: Records) -> None:
+    def judge(
+        self,
+        name: str,
+        make: Callable[[], tuple[Subject, Subject | None]],
+        bench: Bench,
+        records: Records,
+        choosing: NewItems,
+    ) -> None:
+        """Ask a subject everything.
+
+        Args:
+            make: gives the subject, and itself before the validation window was learned from, by which its new-item
+                level is chosen.
+            choosing: the validation window's questions.
+        """
         begun = time.monotonic()
         try:
-            subject = make()
+            subject, before = make()
         except Skipped as reason:
             self.skipped[name] = str(reason)
             return
         made = time.monotonic()
-        self.similarities.append(bench.ask(records, subject))
+        level = choosing.choose(before) if "new_items" in bench.config.benchmarks else None
+        if level is not None:
+            self.levels[name] = level
+        self.similarities.append(bench.ask(records, subject, level=level))
         self.seconds[f"{name}: fit"] = round(made - begun, 3)
         self.seconds[f"{name}: judge"] = round(time.monotonic() - made, 3)
 
@@ -256,7 +291,7 @@ def _of_items(
 
 def _write_vectors(made: Made, item_ids: pd.Index, *, out: Path, seed: int) -> None:
     """A baseline that has vectors of both fits leaves them: rankers read them."""
-    if made.selection is None or not isinstance(made.final, VectorSubject):
+    if not (isinstance(made.selection, VectorSubject) and isinstance(made.final, VectorSubject)):
         return
     fits: dict[Fit, VectorSubject] = {"selection": made.selection, "final": made.final}
     for fit, subject in fits.items():

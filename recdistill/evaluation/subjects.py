@@ -17,6 +17,8 @@ from torch.nn.functional import normalize
 
 from recdistill.contracts.tables import EmbeddingTable
 from recdistill.evaluation.questions import Questions
+from recdistill.features.levels import with_level
+from recdistill.retrieval.levels import Crossings, Scores, crossings, vector_scores
 from recdistill.retrieval.ranks import mean_query, ranks_of_scores, target_ranks
 
 
@@ -37,6 +39,9 @@ class Subject(Protocol):
     def scores(self, query: np.ndarray, items: np.ndarray) -> np.ndarray:
         """[C, M] scores of items for queries [C, L]; an item it cannot score stands just below the row's least."""
 
+    def crossings(self, questions: Questions, *, new: np.ndarray, cutoffs: tuple[int, ...], places: int) -> Crossings:
+        """What a level added to the scores of the ``new`` items ([I] bool) does to each question."""
+
 
 @dataclass(frozen=True)
 class VectorSubject:
@@ -48,6 +53,8 @@ class VectorSubject:
         present: [I] bool: items with a vector.
         cosine: score by cosine, else by dot product.
         asking: [I, d] float32, what an item asks by, where that is not what it is found by; None: the same.
+        level: [I] float64 added to each item's score, None = nothing. It is one more coordinate of the items, against
+            which a query has 1.
     """
 
     name: str
@@ -55,16 +62,18 @@ class VectorSubject:
     present: np.ndarray
     cosine: bool = True
     asking: np.ndarray | None = None
+    level: np.ndarray | None = None
 
     @classmethod
     def of(cls, name: str, table: EmbeddingTable, item_ids: pd.Index) -> VectorSubject:
         """A table's subject; the table's metadata names its geometry, cosine if it does not."""
         vectors, present = table.align(item_ids)
-        return cls(name, vectors, present, cosine=table.metadata.get("geometry", "cosine") != "dot")
+        cosine = table.metadata.get("geometry", "cosine") != "dot"
+        return cls(name, vectors, present, cosine=cosine, level=table.align_level(item_ids))
 
     @cached_property
     def matrix(self) -> Tensor:
-        """[I, d] float64 as scored."""
+        """[I, d] float64 as scored, without the level."""
         return self._scored(self.vectors)
 
     @cached_property
@@ -76,10 +85,15 @@ class VectorSubject:
         matrix = torch.from_numpy(vectors).double()
         return normalize(matrix, dim=1) if self.cosine else matrix
 
+    @cached_property
+    def served(self) -> Tensor:
+        """[I, d + 1] with the level as a last coordinate; [I, d] where there is none."""
+        return self.matrix if self.level is None else with_level(self.matrix, torch.from_numpy(self.level))
+
     def ranks(self, questions: Questions, *, candidates: np.ndarray | None = None) -> np.ndarray:
         return target_ranks(
-            mean_query(self.asking_matrix, torch.from_numpy(questions.query)),
-            self.matrix,
+            self._served_queries(mean_query(self.asking_matrix, torch.from_numpy(questions.query))),
+            self.served,
             torch.from_numpy(questions.target),
             asker=torch.from_numpy(questions.asker),
             exclude_offsets=torch.from_numpy(questions.exclude_offsets),
@@ -89,13 +103,22 @@ class VectorSubject:
         ).numpy()
 
     def scores(self, query: np.ndarray, items: np.ndarray) -> np.ndarray:
-        found = self._queries(query) @ self.matrix[torch.from_numpy(items)].T
+        found = self._served_queries(self._queries(query)) @ self.served[torch.from_numpy(items)].T
         return _below(found.numpy(), self.present[items])
 
     def similarities(self, query: np.ndarray, items: np.ndarray) -> np.ndarray:
         """[C] score of one item for each query; NaN for an item without a vector."""
         scores = (self._queries(query) * self.matrix[torch.from_numpy(items)]).sum(dim=1).numpy()
         return np.where(self.present[items], scores, np.nan)
+
+    def crossings(self, questions: Questions, *, new: np.ndarray, cutoffs: tuple[int, ...], places: int) -> Crossings:
+        queries = self._served_queries(mean_query(self.asking_matrix, torch.from_numpy(questions.query)))
+        score = vector_scores(queries, self.served)
+        return _crossings(score, questions, self.present, new=new, cutoffs=cutoffs, places=places)
+
+    def _served_queries(self, queries: Tensor) -> Tensor:
+        """[C, d] → as they meet :attr:`served`."""
+        return queries if self.level is None else with_level(queries, queries.new_ones(len(queries)))
 
     def _queries(self, query: np.ndarray) -> Tensor:
         """[C, d] mean vectors, of length 1 where cosines are asked: scores of different queries can be compared."""
@@ -140,6 +163,37 @@ class ScoreSubject:
         rows, columns = torch.from_numpy(query), torch.from_numpy(items)
         found = torch.cat([self.scorer(block)[:, columns] for block in rows.split(256)])
         return _below(found.double().numpy(), self.present[items])
+
+    def crossings(self, questions: Questions, *, new: np.ndarray, cutoffs: tuple[int, ...], places: int) -> Crossings:
+        query = torch.from_numpy(questions.query)
+
+        def score(rows: slice) -> tuple[Tensor, Tensor]:
+            found = self.scorer(query[rows])
+            return found, torch.ones(len(found), 1)
+
+        return _crossings(score, questions, self.present, new=new, cutoffs=cutoffs, places=places)
+
+
+def _crossings(
+    score: Scores,
+    questions: Questions,
+    present: np.ndarray,
+    *,
+    new: np.ndarray,
+    cutoffs: tuple[int, ...],
+    places: int,
+) -> Crossings:
+    return crossings(
+        score,
+        torch.from_numpy(questions.target),
+        new=torch.from_numpy(new),
+        cutoffs=cutoffs,
+        places=places,
+        asker=torch.from_numpy(questions.asker),
+        exclude_offsets=torch.from_numpy(questions.exclude_offsets),
+        exclude_items=torch.from_numpy(questions.exclude_items),
+        present=torch.from_numpy(present),
+    )
 
 
 def _below(scores: np.ndarray, present: np.ndarray) -> np.ndarray:

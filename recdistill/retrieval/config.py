@@ -1,6 +1,8 @@
-"""Settings of the questions asked of users, the same ones wherever something is chosen or judged by them."""
+"""Settings of the questions asked of users, and of the level of new items, wherever something is chosen or judged."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import Field
 
@@ -23,3 +25,19 @@ class QuestionsConfig(Settings):
     max_users: int = Field(5000, ge=1, description="judged users, drawn at random above it")
     validation_users: int = Field(1000, ge=1, description="users asked where settings are chosen")
     validation_cases: int = Field(4000, ge=1, description="of their questions, so many at most, drawn at random")
+
+
+class LevelConfig(Settings):
+    """The new-item level: one number added to the score of every item that training did not know."""
+
+    level: float | Literal["validated", "share"] = Field(
+        "validated",
+        description="the number itself; or chosen on the validation window: validated = what gives new items most "
+        "while all items keep their part, share = what gives new items their share of the places",
+    )
+    keep: float = Field(
+        0.9, gt=0, le=1, description="validated: part of the best recall of all items that is kept at least"
+    )
+    share: float = Field(0.1, ge=0, le=1, description="share: of the first places, so many are new items'")
+    all_at: int = Field(10, ge=1, description="k of the recall of all items, and places of a recommended list")
+    cold_at: int = Field(25, ge=1, description="k of the recall of new items, over the full catalogue")

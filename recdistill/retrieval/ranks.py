@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from recdistill.retrieval.cases import Cases
-from recdistill.retrieval.exact import exact_bits
+from recdistill.retrieval.exact import exact_bits, to_grid
 
 _TILE_ROWS, _TILE_COLUMNS = 512, 1024  # a tile stays in the cores' caches between its passes
 
@@ -78,7 +78,7 @@ def target_ranks(
         raise ValueError(f"queries {tuple(queries.shape)}, items {tuple(items.shape)}, targets {tuple(targets.shape)}")
     field = _Field(targets, candidates, present, catalogue=len(items))
     query_bits, item_bits = exact_bits(items.shape[1])
-    grid = _grid(items, item_bits, dim=None)
+    grid, _ = to_grid(items, item_bits, dim=None)
     columns = torch.nonzero(field.scored).squeeze(1)
     tiles = [grid[part].T.contiguous() for part in columns.split(_TILE_COLUMNS)]
     place = torch.full((len(items),), -1, dtype=torch.long)
@@ -89,11 +89,11 @@ def target_ranks(
     # One buffer for all tiles: fresh pages for each would cost more than the sums.
     memory = torch.empty(step * _TILE_COLUMNS, dtype=torch.float64)
     for start in range(0, len(queries), step):
-        rows = _grid(queries[start : start + step], query_bits, dim=1)  # its scale cannot change a query's ranking
-        cases = _cases_of(asker, start, start + len(rows))
+        rows, _ = to_grid(queries[start : start + step], query_bits, dim=1)  # its scale cannot change a query's ranking
+        cases = cases_of(asker, start, start + len(rows))
         asking = asker[cases] - start
         own = (rows[asking] * grid[targets[cases]]).sum(dim=1)
-        case, item = _pairs_of(cases, offsets, members)
+        case, item = pairs_of(cases, offsets, members)
         excluded = _Excluded(asking[case], place[item], tiles=len(tiles))
         for number, tile in enumerate(tiles):
             scores = memory[: len(rows) * tile.shape[1]].view(len(rows), tile.shape[1])
@@ -156,11 +156,11 @@ def ranks_of_scores(
     offsets = torch.zeros(len(targets) + 1, dtype=torch.long) if exclude_offsets is None else exclude_offsets
     members = torch.zeros(0, dtype=torch.long) if exclude_items is None else exclude_items.long()
     for start in range(0, int(asker[-1]) + 1 if len(asker) else 0, block):
-        cases = _cases_of(asker, start, start + block)
+        cases = cases_of(asker, start, start + block)
         rows = asker[cases] - start
         scores = score(slice(start, start + block))
         own = scores[rows, targets[cases]]
-        case, item = _pairs_of(cases, offsets, members)
+        case, item = pairs_of(cases, offsets, members)
         difference = scores[rows[case], item] - own[case]
         _count(scores, rows, own, field.lead[cases], weights=weights)
         field.exclude(case + cases.start, item, difference)
@@ -218,27 +218,13 @@ class _Field:
         return 1 + (self.others + self._absent_others + lead) / 2
 
 
-def _grid(vectors: Tensor, bits: int, *, dim: int | None) -> Tensor:
-    """The vectors as float64 whole numbers up to 2^bits, scaled by their largest value (one a row, where ``dim`` is 1).
-
-    Raises:
-        ValueError: a value is not finite.
-    """
-    if not torch.isfinite(vectors).all():
-        raise ValueError("vectors must be finite")
-    values = vectors.double()
-    if not values.numel():
-        return values
-    largest = values.abs().max() if dim is None else values.abs().amax(dim=dim, keepdim=True)
-    return (values / torch.where(largest > 0, largest, 1.0) * 2.0**bits).round_()
-
-
-def _cases_of(asker: Tensor, start: int, stop: int) -> slice:
+def cases_of(asker: Tensor, start: int, stop: int) -> slice:
+    """The cases that the queries ``start`` to ``stop`` ask (``asker``: [C], ascending)."""
     low, high = torch.searchsorted(asker, torch.tensor([start, stop])).tolist()
     return slice(low, high)
 
 
-def _pairs_of(cases: slice, offsets: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
+def pairs_of(cases: slice, offsets: Tensor, members: Tensor) -> tuple[Tensor, Tensor]:
     """[e] case, counted from the slice's first, and [e] item of each pair that the cases exclude."""
     inside = offsets[cases.start : cases.stop + 1]
     case = torch.repeat_interleave(torch.arange(len(inside) - 1), inside[1:] - inside[:-1])

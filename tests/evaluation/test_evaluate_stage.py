@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from recdistill.evaluation import EvaluateConfig, compare, evaluate, summarise, 
 from recdistill.evaluation.config import BaselinesConfig, I2IConfig, JudgeConfig, Seq2ItemConfig
 from recdistill.evaluation.metrics import direction
 from recdistill.evaluation.stage import RECORDS, SEPARABILITY, SUMMARY
+from recdistill.retrieval.config import LevelConfig
 
 SMALL = EvaluateConfig(
     seq2item=Seq2ItemConfig(min_history=1, agree_above=0.4),
@@ -39,6 +41,7 @@ SUBJECTS = {
 
 
 WITHOUT_VECTORS = {"popularity", "ease", "ease_content"}
+WITHOUT_NEW_ITEMS = {"popularity", "ease", "id_teacher"}
 Figures = dict[str, dict[str, float]]
 Judged = tuple[Planted, Path, Figures, dict[str, object]]
 
@@ -64,8 +67,8 @@ def test_every_subject_meets_every_benchmark(judged: Judged) -> None:
     for name in SUBJECTS:
         for benchmark in SMALL.benchmarks:
             there = f"{name}/{benchmark}/all" in {key.rsplit("/", 1)[0] for key in figures}
-            needs_vectors = benchmark in ("clustering", "separability")
-            assert there != (needs_vectors and name in WITHOUT_VECTORS), (name, benchmark)
+            unable = {"clustering": WITHOUT_VECTORS, "separability": WITHOUT_VECTORS, "new_items": WITHOUT_NEW_ITEMS}
+            assert there != (name in unable.get(benchmark, set())), (name, benchmark)
     assert report["skipped"] == {}
     assert {key.rsplit("/", 1)[1] for key in figures} >= {f"recall_at_{k}" for k in (1, 10, 25, 50, 100)}
     for key in figures:
@@ -104,6 +107,36 @@ def test_only_content_can_place_cold_items(judged: Judged) -> None:
     # Among cold candidates, twelve in three topics, a subject that knows none ties them all in the middle.
     assert figures["student/seq2item_vanilla/cold/recall_at_10_among_cold"]["value"] > 0.95
     assert figures["id_teacher/seq2item_vanilla/cold/recall_at_1_among_cold"]["value"] == 0
+
+
+def test_a_level_for_new_items_is_what_a_table_with_levels_gives(judged: Judged, tmp_path: Path) -> None:
+    """The frontier's one pass against a full evaluation of the same vectors with the level as a coordinate."""
+    world = judged[0]
+    student = EmbeddingTable.read(world.distill / "final" / "student.parquet")
+    new = np.isin(student.ids, world.ids[ITEMS - COLD :])
+    lifted = replace(student, level=np.where(new, -0.25, 0.0).astype(np.float32))
+    lifted.write(tmp_path / "lifted" / "final" / "lifted.parquet")
+    config = SMALL.model_copy(
+        update={
+            "new_items": LevelConfig(level=-0.25),
+            "benchmarks": ("seq2item_vanilla", "new_items"),
+            "baselines": BaselinesConfig(include=()),
+        }
+    )
+    paths = {**world.paths(), "students": [world.distill, tmp_path / "lifted"]}
+    evaluate(config, fold=world.fold, out=tmp_path / "out", seed=0, **paths)
+    records = read_table(tmp_path / "out" / RECORDS).to_pandas()
+    key = ["subject", "benchmark", "split", "metric"]
+    figures = records.groupby(key)[["total", "count"]].sum().eval("total / count")
+    for split, metric in (("all", "recall_at_10"), ("cold", "recall_at_25")):
+        levelled = figures["student", "new_items", split, f"{metric}_levelled"]
+        assert levelled == figures["lifted", "seq2item_vanilla", split, metric]
+        assert levelled != figures["student", "seq2item_vanilla", split, metric]
+    assert json.loads((tmp_path / "out" / SUMMARY).read_text())["levels"]["student"] == -0.25
+    # The frontier of what has a level already is the same, traced by other levels.
+    for metric in ("frontier_area", "recall_at_10_share_20"):
+        of = (figures[name, "new_items", "all", metric] for name in ("student", "lifted"))
+        assert next(of) == pytest.approx(next(of), rel=0.02)
 
 
 def test_splits_pool_to_all(judged: Judged) -> None:

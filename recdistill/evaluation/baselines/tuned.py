@@ -27,12 +27,13 @@ class Made:
 
     Attributes:
         final: fitted on training and validation.
-        selection: fitted on training alone, where it is a table of vectors; rankers train on it.
+        selection: fitted on training alone, where it can place new items: rankers train on vectors, and a new-item
+            level is chosen by it.
         chosen: how its settings were found; None where it has none.
     """
 
     final: Subject
-    selection: VectorSubject | None = None
+    selection: Subject | None = None
     chosen: Chosen | None = None
 
 
@@ -103,7 +104,8 @@ def _ease(
         raise Skipped(f"{len(final.item_ids)} items are more than evaluate.baselines.ease.max_items")
     width = config.ease.content_width if with_content else 0
     chosen = _tune_ease(config, selection, questions, width=width)
-    return Made(Ease(final, content_width=width).fit(**chosen.settings), chosen=chosen)
+    before = Ease(selection, content_width=width).fit(**chosen.settings) if width else None
+    return Made(Ease(final, content_width=width).fit(**chosen.settings), before, chosen)
 
 
 def _tune_ease(config: BaselinesConfig, selection: Material, questions: Questions, *, width: int) -> Chosen:

@@ -30,7 +30,7 @@ __all__ = [
 
 Direction = Literal["higher", "lower"]
 
-# Which way is better, by the name in metric records without suffixes for cutoff, candidates and difference.
+# Which way is better, by the name in metric records without suffixes for cutoff, candidates, level and difference.
 DIRECTIONS: dict[str, Direction] = {
     "recall": "higher",
     "ndcg": "higher",
@@ -45,13 +45,14 @@ DIRECTIONS: dict[str, Direction] = {
     "topk_overlap": "higher",
     "bijective_accuracy": "higher",
     "overlap_coefficient": "lower",
+    "frontier_area": "higher",
     # of the downstream stage's surrogate index
     "lt7_proxy": "higher",
     "lt30_proxy": "higher",
     "r2": "higher",
 }
 
-_SUFFIX = re.compile(r"(_at_(\d+|k))?(_among_cold)?(_delta)?$")
+_SUFFIX = re.compile(r"(_at_(\d+|k))?(_among_cold|_share_\d+|_levelled)?(_delta)?$")
 
 
 def direction(metric: str) -> Direction:
