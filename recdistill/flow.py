@@ -236,6 +236,8 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker, crew: Cr
             "export",
             lambda to, key, log: export(
                 recipe.export,
+                recipe.evaluate.new_items,
+                recipe.questions(),
                 data=data,
                 fold=Fold(out / "split" / first_fold),
                 distill=out / first / "distill",
@@ -244,7 +246,11 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker, crew: Cr
             ),
             uses=["export"],
             reads=["data", "split", f"{first}/distill"],
-            code=["export", "features"],
+            code=["export", "features", "retrieval"],
+            extra={
+                "level": recipe.evaluate.new_items.model_dump(mode="json"),
+                "questions": recipe.questions().model_dump(mode="json"),
+            },
         )
     )
 
@@ -366,7 +372,7 @@ def _fold_stages(
             ),
             uses=["evaluate"],
             reads=["data", "split", "content", f"{base}/teach", f"{base}/distill", *trained],
-            code=["evaluation", "retrieval"],
+            code=["evaluation", "retrieval", "features/levels"],
             **of,
         ),
         make(

@@ -1,8 +1,9 @@
 """The student as an MLflow model, saved as this very code ("models from code"): no pickle is written or read.
 
 ``predict`` takes rows as :mod:`recdistill.export.rows` says and gives, for each, ``embedding`` (list of float32, as
-``RecDistillStudent.encode`` makes it) and ``semantic_id`` (by the exported codebooks). ``AutoModel`` knows the student
-because importing anything of recdistill registers it.
+``RecDistillStudent.encode`` makes it), ``semantic_id`` (by the exported codebooks) and ``level`` (the new-item level:
+one more coordinate, against which a query has 1). ``AutoModel`` knows the student because importing anything of
+recdistill registers it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel
 from transformers import AutoModel
 
+from recdistill.contracts import names
 from recdistill.export.rows import items_of
 from recdistill.features.semantic_ids import Codebooks
 
@@ -31,13 +33,14 @@ class StudentModel(PythonModel):
         self.codebooks = Codebooks.load(Path(context.artifacts[CODEBOOKS]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """One row of ``embedding`` and ``semantic_id`` for each input row, in its order."""
+        """One row of ``embedding``, ``semantic_id`` and ``level`` for each input row, in its order."""
         vectors = self.student.encode(items_of(model_input))
         codes = self.codebooks.encode(vectors)
         return pd.DataFrame(
             {
                 "embedding": list(vectors),
                 "semantic_id": ["-".join(map(str, row)) for row in codes.tolist()],
+                names.LEVEL: float(context.model_config[names.LEVEL]),
             }
         )
 

@@ -24,7 +24,7 @@ _TYPES: dict[str, DataType | Array] = {
 }
 
 
-def save_model(path: Path, *, student: Path, codebooks: Path, items: Path) -> None:
+def save_model(path: Path, *, student: Path, codebooks: Path, items: Path, level: float) -> None:
     """Write the model folder ``path`` (load it with ``mlflow.pyfunc.load_model``).
 
     Its signature names the content columns of the catalogue, each optional, and the JSON column ``item``.
@@ -33,6 +33,7 @@ def save_model(path: Path, *, student: Path, codebooks: Path, items: Path) -> No
         student: the student's Hugging Face folder.
         codebooks: the semantic IDs' codebooks.
         items: the catalogue, read for its column names only.
+        level: of new items, which is all that a model of unseen items embeds.
     """
     inputs: list[ColSpec | TensorSpec] = [
         ColSpec(kind, column, required=False)
@@ -45,6 +46,7 @@ def save_model(path: Path, *, student: Path, codebooks: Path, items: Path) -> No
     outputs: list[ColSpec | TensorSpec] = [
         ColSpec(Array(DataType.float), "embedding"),
         ColSpec(DataType.string, "semantic_id"),
+        ColSpec(DataType.double, "level"),
     ]
     with warnings.catch_warnings():
         # An example would be sent through the whole model, towers and all, at every export.
@@ -53,6 +55,7 @@ def save_model(path: Path, *, student: Path, codebooks: Path, items: Path) -> No
             path=str(path),
             python_model=str(_CODE),
             artifacts={"student": str(student), "codebooks": str(codebooks)},
+            model_config={names.LEVEL: level},
             signature=ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs)),
             # Without the build's own mark (torch 2.13.0+cpu), which no index may have.
             pip_requirements=[f"{name}=={importlib.metadata.version(name).split('+')[0]}" for name in _NEEDED],

@@ -16,31 +16,49 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import torch
 
 from recdistill.contracts import names
 from recdistill.contracts.fold import Fold
 from recdistill.contracts.tables import EmbeddingTable, read_table, write_json, write_table
 from recdistill.errors import UserError
 from recdistill.export.config import ExportConfig
+from recdistill.export.level import new_item_level, unknown_items
+from recdistill.features.levels import with_level
 from recdistill.features.match import COLUMNS, MatchFeatures
 from recdistill.features.semantic_ids import fit_codebooks, quality, to_items_table, to_table
 from recdistill.features.space import Space, to_unit
+from recdistill.retrieval.config import LevelConfig, QuestionsConfig
 
 CODEBOOKS = "semantic_id_codebooks.safetensors"
 MANIFEST = "export.json"
 
 
-def export(config: ExportConfig, *, data: Path, fold: Fold, distill: Path, out: Path, seed: int) -> None:
+def export(
+    config: ExportConfig,
+    level: LevelConfig,
+    questions: QuestionsConfig,
+    *,
+    data: Path,
+    fold: Fold,
+    distill: Path,
+    out: Path,
+    seed: int,
+) -> None:
     """Write the final student's products into ``out``.
 
-    ``item_embeddings.parquet`` (whole catalogue) · ``semantic_ids.parquet`` and ``sid_items.parquet`` (ID → items),
-    with the codebooks that code new items · ``match_features.parquet`` (the test window's events against each user's
-    history strictly before) · ``student/`` (``AutoModel.from_pretrained`` after ``import recdistill``) ·
-    ``mlflow_model/`` (pyfunc) · ``export.json`` (provenance, widths, counts, sha256 of every file).
+    ``item_embeddings.parquet`` (whole catalogue, with the new-item level of items that training did not know) ·
+    ``recall_embeddings.parquet`` (the same with the level as a last coordinate, for a dot product) ·
+    ``semantic_ids.parquet`` and ``sid_items.parquet`` (ID → items), with the codebooks that code new items ·
+    ``match_features.parquet`` (the test window's events against each user's history strictly before; the level is no
+    part of them) · ``student/`` (``AutoModel.from_pretrained`` after ``import recdistill``) · ``mlflow_model/``
+    (pyfunc) · ``export.json`` (provenance, widths, counts, the level, sha256 of every file).
 
     Args:
+        level: how the new-item level is found; the selection fit's student is asked where validation tells it.
+        questions: those of the validation window.
         data: folder with the canonical ``items`` table.
-        distill: folder with ``final/student.parquet`` and ``final/student/``.
+        distill: folder with ``final/student.parquet``, ``final/student/`` and ``selection/student.parquet``.
 
     Raises:
         UserError: the student or its table is missing, or the table does not cover the catalogue.
@@ -53,7 +71,11 @@ def export(config: ExportConfig, *, data: Path, fold: Fold, distill: Path, out: 
     rows = table.ids.get_indexer(item_ids)
     support, confidence = (None if part is None else part[rows] for part in (table.support, table.confidence))
     provenance = {**table.metadata, "fold": fold.name, "seed": seed, "fit": "final", "centred": config.centre}
-    EmbeddingTable(item_ids, vectors, support, confidence, provenance).write(out / "item_embeddings.parquet")
+    raised = new_item_level(level, questions, fold, distill / "selection" / "student.parquet", seed=seed)
+    levels = np.where(unknown_items(fold, "final", item_ids), raised, 0.0).astype(np.float32)
+    embeddings = EmbeddingTable(item_ids, vectors, support, confidence, provenance, level=levels)
+    embeddings.write(out / "item_embeddings.parquet")
+    _served(embeddings).write(out / "recall_embeddings.parquet")
 
     mean = Space.of(table, item_ids, centre=config.centre).mean
     books = fit_codebooks(item_ids, vectors, mean=mean, sizes=config.semantic_ids.sizes, seed=seed)
@@ -68,13 +90,15 @@ def export(config: ExportConfig, *, data: Path, fold: Fold, distill: Path, out: 
     write_table(matched, out / "match_features.parquet", metadata={**provenance, **config.match.model_dump()})
     _copy_folder(distill / "final" / "student", out / "student")
     if config.mlflow_model:
-        _save_mlflow(out, items=data / "items.parquet")
+        _save_mlflow(out, items=data / "items.parquet", level=raised)
     write_json(
         {
             "recdistill": importlib.metadata.version("recdistill"),
             "provenance": provenance,
             "items": len(item_ids),
             "width": vectors.shape[1],
+            "new_item_level": raised,
+            "new_items": int(np.count_nonzero(unknown_items(fold, "final", item_ids))),
             "semantic_ids": {"sizes": list(books.sizes), **about},
             "match_rows": len(matched),
             "match_columns": list(COLUMNS),
@@ -82,6 +106,14 @@ def export(config: ExportConfig, *, data: Path, fold: Fold, distill: Path, out: 
         },
         out / MANIFEST,
     )
+
+
+def _served(table: EmbeddingTable) -> EmbeddingTable:
+    """Vectors of one more coordinate: a query is made of items' other coordinates, and has 1 there."""
+    assert table.level is not None
+    vectors = with_level(torch.from_numpy(table.vectors), torch.from_numpy(table.level)).numpy()
+    metadata = {**table.metadata, "geometry": "dot", "level_coordinate": vectors.shape[1] - 1}
+    return EmbeddingTable(table.ids, vectors, table.support, table.confidence, metadata)
 
 
 def _catalogue(items: Path, table: EmbeddingTable, path: Path) -> pd.Index:
@@ -120,12 +152,12 @@ def _copy_folder(source: Path, target: Path) -> None:
         shutil.copytree(source, staged)
 
 
-def _save_mlflow(out: Path, *, items: Path) -> None:
+def _save_mlflow(out: Path, *, items: Path, level: float) -> None:
     # mlflow takes seconds to import; commands that export nothing must not pay for it.
     from recdistill.export.mlflow_save import save_model
 
     with _staged(out / "mlflow_model") as staged:
-        save_model(staged, student=out / "student", codebooks=out / CODEBOOKS, items=items)
+        save_model(staged, student=out / "student", codebooks=out / CODEBOOKS, items=items, level=level)
 
 
 @contextmanager

@@ -163,6 +163,30 @@ def curves(panels: Sequence[tuple[str, Mapping[str, Sequence[tuple[np.ndarray, n
         return _uri(figure)
 
 
+def frontiers(
+    lines: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    points: Mapping[str, tuple[float, float]],
+    *,
+    xlabel: str,
+    ylabel: str,
+) -> str:
+    """Named lines of x and y over common axes; ``points`` marks one place of some of them."""
+    with _drawn(3.4 + 0.22 * -(-len(lines) // _columns(list(lines)))) as figure:
+        axes: Axes = figure.subplots()
+        for at, (name, (x, y)) in enumerate(lines.items()):
+            colour, dash = CYCLE[at % len(CYCLE)], ("-", "--", ":", "-.")[at // len(CYCLE) % 4]
+            axes.plot(x, y, color=colour, linestyle=dash, linewidth=1.5, marker=".", markersize=4, label=name)
+            if name in points:
+                axes.plot(*points[name], "o", color=colour, markersize=8, markerfacecolor="white", markeredgewidth=1.8)
+        axes.set_xlabel(xlabel)
+        axes.set_ylabel(ylabel)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.grid()
+        figure.legend(loc="outside lower left", ncols=_columns(list(lines)))
+        return _uri(figure)
+
+
 def stacked(rows: Sequence[tuple[str, Mapping[str, float]]], *, xlabel: str) -> str:
     """Horizontal bars made of named parts, the first part in the accent colour."""
     names = list(dict.fromkeys(name for _, parts in rows for name in parts))

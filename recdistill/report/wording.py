@@ -44,6 +44,7 @@ BENCHMARKS = {
     "ranking_consistency": "Ranking consistency with the judge",
     "clustering": "Clustering consistency",
     "separability": "True against random pairs",
+    "new_items": "New items and the level that lifts them",
     "ranker": "Downstream ranker",
     "lt": "Lifetime proxies",
 }
@@ -65,11 +66,12 @@ _METRICS = {
     "kendall_tau": "Kendall's τ",
     "bijective_accuracy": "Bijective accuracy",
     "overlap_coefficient": "Overlap",
+    "frontier_area": "Frontier area",
     "lt7_proxy": "LT7 proxy",
     "lt30_proxy": "LT30 proxy",
     "r2": "R² of the surrogate",
 }
-_AT = re.compile(r"(?P<name>recall|ndcg|mrr|topk_overlap)_at_(?P<k>\d+)(?P<cold>_among_cold)?$")
+_AT = re.compile(r"(?P<name>recall|ndcg|mrr|topk_overlap)_at_(?P<k>\d+)(?P<cold>_among_cold|_share_\d+|_levelled)?$")
 _SHORT = {"recall": "R", "ndcg": "NDCG", "mrr": "MRR", "topk_overlap": "Top-k overlap"}
 _PERCENT = ("recall", "ndcg", "mrr", "topk_overlap", "bijective_accuracy", "overlap_coefficient")
 _MINUS = "−"
@@ -78,10 +80,16 @@ _MINUS = "−"
 def metric_label(metric: str) -> str:
     """``recall_at_25_among_cold`` → ``R@25 among cold``."""
     if found := _AT.match(metric):
-        return f"{_SHORT[found['name']]}@{found['k']}" + (" among cold" if found["cold"] else "")
+        return f"{_SHORT[found['name']]}@{found['k']}" + _condition(found["cold"] or "")
     if metric.endswith("_delta"):
         return f"Δ {metric_label(metric.removesuffix('_delta'))}"
     return _METRICS.get(metric, plain(metric))
+
+
+def _condition(suffix: str) -> str:
+    if suffix.startswith("_share_"):
+        return f" with {suffix.removeprefix('_share_')} % new"
+    return {"_among_cold": " among cold", "_levelled": " at the chosen level"}.get(suffix, "")
 
 
 def is_percent(metric: str) -> bool:
@@ -90,10 +98,15 @@ def is_percent(metric: str) -> bool:
 
 
 def number(metric: str, value: float, *, signed: bool = False) -> str:
-    """A figure as it is shown: shares in per cent with two decimals, others with four (``lt…`` with three)."""
+    """A figure as it is shown: shares in per cent with two decimals, others with four (``lt…`` with three).
+
+    An area between two shares is shown in per cent of per cent.
+    """
     if not math.isfinite(value):
         return "–"
-    if is_percent(metric):
+    if metric.startswith("frontier_area"):
+        text = f"{1e4 * value:+.1f}" if signed else f"{1e4 * value:.1f}"
+    elif is_percent(metric):
         text = f"{100 * value:+.2f}" if signed else f"{100 * value:.2f}"
     else:
         digits = 3 if metric.startswith("lt") else 4

@@ -119,14 +119,14 @@ def area(everyone: np.ndarray, cold: np.ndarray) -> np.ndarray:
 def choose_level(config: LevelConfig, crossings: Crossings, unit: np.ndarray) -> float:
     """The new-item level that the settings ask for, given the validation window's questions.
 
-    0 where it is to be chosen and no question is about a new item.
+    0 where questions about new items are to tell it and there are none.
     """
     if not isinstance(config.level, str):
         return config.level
-    if not crossings.new.any():
-        return 0.0
     if config.level == "share":
         return crossings.level_of_share(config.share)
+    if not crossings.new.any():
+        return 0.0
     frontier = Frontier.trace(crossings, unit, all_at=config.all_at, cold_at=config.cold_at)
     everyone, cold = frontier.curve()
     kept = everyone >= config.keep * everyone.max()

@@ -56,16 +56,16 @@ class Crossings:
         return float(np.mean(self.entries < level)) if self.entries.size else math.nan
 
     def level_of_share(self, share: float) -> float:
-        """The least level between two entries at which new items hold that share of places, as far as it exists.
+        """The level, between two entries, at which new items hold nearest to that share of places.
 
-        ``share`` 0 gives a level below every entry; a share that no level reaches gives one above every entry.
+        ``share`` 0 gives a level below every entry, 1 one above every entry.
         """
-        finite = np.sort(self.entries[np.isfinite(self.entries)])
+        finite, count = np.unique(self.entries[np.isfinite(self.entries)], return_counts=True)
         if not len(finite):
             return 0.0
         bounds = np.concatenate([[finite[0] - 1.0], finite, [finite[-1] + 1.0]])
-        wanted = round(share * self.entries.size) - int(np.sum(self.entries == -np.inf))
-        at = int(np.clip(wanted, 0, len(finite)))
+        held = np.sum(self.entries == -np.inf) + np.concatenate([[0], np.cumsum(count)])
+        at = int(np.argmin(np.abs(held - share * self.entries.size)))
         return float((bounds[at] + bounds[at + 1]) / 2)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +20,22 @@ from recdistill.errors import UserError
 from recdistill.export import ExportConfig, export
 from recdistill.features.config import SemanticIdConfig
 from recdistill.features.semantic_ids import Codebooks
+from recdistill.retrieval.config import LevelConfig, QuestionsConfig
+from recdistill.retrieval.questions import fold_cases
 from recdistill.students import EncodersConfig, FeatureStore, StudentConfig, build_student, encode
 
 CONFIG = ExportConfig(semantic_ids=SemanticIdConfig(sizes=(4, 4)), max_match_rows=500)
 
 
-def _export(world: World, out: Path, config: ExportConfig = CONFIG) -> None:
-    export(config, data=world.root / "data", fold=world.fold, distill=world.root / "distill", out=out, seed=0)
+QUESTIONS = QuestionsConfig(min_history=1)
+
+
+def _export(
+    world: World, out: Path, config: ExportConfig = CONFIG, *, level: LevelConfig | None = None, of: Path | None = None
+) -> None:
+    distill = of or world.root / "distill"
+    of_level = level or LevelConfig(level=0.25)
+    export(config, of_level, QUESTIONS, data=world.root / "data", fold=world.fold, distill=distill, out=out, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +50,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     vectors = student.encode_store(FeatureStore.load(root / "content", made.item_ids), normalize=False)
     support = np.arange(len(vectors), dtype=np.int64)
     metadata = {"kind": "student", "geometry": "cosine"}
-    EmbeddingTable(made.item_ids, vectors, support=support, metadata=metadata).write(
-        root / "distill" / "final" / "student.parquet"
-    )
+    for fit in ("selection", "final"):
+        EmbeddingTable(made.item_ids, vectors, support=support, metadata=metadata).write(
+            root / "distill" / fit / "student.parquet"
+        )
     return made
 
 
@@ -56,6 +67,48 @@ def exported(world: World) -> Path:
 def test_tables_keep_their_contracts(exported: Path) -> None:
     for name in ("item_embeddings", "semantic_ids", "match_features"):
         assert violations_of(exported / f"{name}.parquet", name) == []
+    assert violations_of(exported / "recall_embeddings.parquet", "item_embeddings") == []
+
+
+def test_a_dot_product_serves_scores_with_the_level(world: World, exported: Path) -> None:
+    table, served = (
+        EmbeddingTable.read(exported / f"{name}.parquet") for name in ("item_embeddings", "recall_embeddings")
+    )
+    known = np.unique(world.fold.training("final").item)
+    new = ~np.isin(np.arange(len(table.ids)), world.fold.item_ids().get_indexer(table.ids)[known])
+    assert new.any()
+    assert table.level is not None
+    np.testing.assert_array_equal(table.level, np.where(new, np.float32(0.25), 0))
+    query = np.append(table.vectors[:5].mean(axis=0), np.float32(1))
+    np.testing.assert_allclose(served.vectors @ query, table.vectors @ query[:-1] + table.level, atol=1e-6)
+    np.testing.assert_array_equal(served.vectors[:, :-1], table.vectors)
+    assert served.metadata["geometry"] == "dot"
+    manifest = json.loads((exported / "export.json").read_text())
+    assert (manifest["new_item_level"], manifest["new_items"]) == (0.25, int(new.sum()))
+
+
+def test_the_level_is_the_validation_windows(world: World, tmp_path: Path) -> None:
+    """A level by share, counted here as recommended lists are made: all scores, the best ten, how many are new."""
+    distill, config = tmp_path / "distill", CONFIG.model_copy(update={"mlflow_model": False})
+    shutil.copytree(world.root / "distill", distill)
+    rng = np.random.default_rng(0)  # no two items alike, so that every share can be met
+    vectors = rng.normal(size=(len(world.item_ids), 8)).astype(np.float32)
+    EmbeddingTable(world.item_ids, vectors).write(distill / "selection" / "student.parquet")
+    _export(world, tmp_path / "out", config, level=LevelConfig(level="share", share=0.3), of=distill)
+    level = json.loads((tmp_path / "out" / "export.json").read_text())["new_item_level"]
+    cases = fold_cases(QUESTIONS, world.fold, "selection", seed=0)
+    vectors = EmbeddingTable(world.item_ids, vectors).align(cases.item_ids)[0].astype(np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    new = ~np.isin(np.arange(len(vectors)), np.unique(world.fold.training("selection").item))
+    assert new.any()
+    held = 0
+    for case in range(len(cases)):
+        query = vectors[cases.query[case][cases.query[case] >= 0]].mean(axis=0)
+        scores = vectors @ query + level * new
+        excluded = cases.exclude_items[cases.exclude_offsets[case] : cases.exclude_offsets[case + 1]]
+        scores[np.setdiff1d(excluded, cases.target[case])] = -np.inf
+        held += new[np.argsort(-scores)[:10]].sum()
+    assert held / (10 * len(cases)) == pytest.approx(0.3, abs=0.01)
 
 
 def test_embeddings_are_the_students_own(world: World, exported: Path) -> None:
@@ -132,6 +185,7 @@ def test_mlflow_model_predicts_as_the_student_does(world: World, exported: Path)
     np.testing.assert_allclose(np.stack(by_json.embedding), expected[:1], atol=1e-6)
     known = pd.read_parquet(exported / "semantic_ids.parquet").set_index("item_id").semantic_id
     assert by_columns.semantic_id[0] == known["i0000"]  # a catalogue item with those tags
+    assert by_columns.level.tolist() == [0.25, 0.25]  # an item that the model has never seen is new
     assert not list((exported / "mlflow_model").rglob("*.pkl"))
     signature = {column.name: column.required for column in model.metadata.get_input_schema()}
     assert signature == {"text_title": False, "tags_genre": False, "image": False, "audio": False, "item": False}
@@ -154,7 +208,7 @@ def test_a_table_that_does_not_cover_the_catalogue_is_refused(world: World, tmp_
     table = EmbeddingTable.read(world.root / "distill" / "final" / "student.parquet")
     EmbeddingTable(table.ids[1:], table.vectors[1:]).write(tmp_path / "final" / "student.parquet")
     with pytest.raises(UserError, match="1 of the catalogue's 160 items have no vector"):
-        export(CONFIG, data=world.root / "data", fold=world.fold, distill=tmp_path, out=tmp_path / "out", seed=0)
+        _export(world, tmp_path / "out", of=tmp_path)
 
 
 def test_the_model_folder_serves_from_a_tracking_store(

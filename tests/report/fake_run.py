@@ -16,6 +16,7 @@ from recdistill.contracts import names
 from recdistill.contracts.records import Records
 from recdistill.contracts.tables import EmbeddingTable, write_json, write_table
 from recdistill.evaluation import compare, summarise, to_metrics_json
+from recdistill.evaluation.benchmarks.new_items import SHARES
 from recdistill.tracking.journal import Journal
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)> \"quoted\" & 'co'"
@@ -259,6 +260,15 @@ def _evaluate(folder: Path, ids: pd.Index, users: int, seed: int, shift: float) 
                 user_ids,
                 rng.random(len(units)) < 0.1 + quality,
             )
+        if subject not in ("ease", "popularity", "id_teacher", "sequence_teacher"):
+            for share in SHARES:
+                for split, k, chance in (("all", 10, quality * (1 - share / 120)), ("cold", 25, quality * share / 80)):
+                    hits = rng.random(len(units)) < chance
+                    records.add(subject, "new_items", split, f"recall_at_{k}_share_{share}", units, user_ids, hits)
+                    if share == 10:
+                        records.add(subject, "new_items", split, f"recall_at_{k}_levelled", units, user_ids, hits)
+            area = quality**2 * rng.gamma(2.0, 0.5, users)
+            records.add(subject, "new_items", "all", "frontier_area", np.arange(users), user_ids, area)
         records.add(
             subject, "bijective", "all", "bijective_accuracy", units, user_ids, rng.random(len(units)) < 0.3 + quality
         )

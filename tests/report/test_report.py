@@ -106,8 +106,8 @@ def test_the_page_needs_nothing_but_itself(html: str, page: _Page) -> None:
 def test_every_section_is_there_and_none_left_out(page: _Page) -> None:
     anchors = [str(section["id"]) for section in page.all("section")]
     assert anchors == [
-        "overview", "differences", "space", "separability", "benchmarks", "ranker", "lifetime", "export", "mining",
-        "learning", "data", "leakage", "settings",
+        "overview", "differences", "space", "separability", "new-items", "benchmarks", "ranker", "lifetime", "export",
+        "mining", "learning", "data", "leakage", "settings",
     ]  # fmt: skip
     assert {str(link["href"]) for link in page.all("a")} == {f"#{anchor}" for anchor in anchors}
     assert "Left out" not in page.words
@@ -134,6 +134,23 @@ def test_figures_of_metrics_json_are_shown(folder: Path, page: _Page) -> None:
         assert f"{100 * figure['value']:.2f}" in page.words
         assert f"{100 * figure['low']:.2f} … {100 * figure['high']:.2f}" in page.words
     assert f"{metrics['student/ranker/all/auc_delta']['value']:+.4f}" in page.words
+
+
+def test_the_frontier_is_shown_for_those_who_can_place_new_items(folder: Path, html: str, page: _Page) -> None:
+    import json
+
+    metrics = json.loads((folder / "metrics.json").read_text())
+    section = html[html.index('<section id="new-items">') : html.index('<section id="benchmarks">')]
+    assert f"{1e4 * metrics['student/new_items/all/frontier_area']['value']:.1f}" in section
+    assert f"{100 * metrics['student/new_items/cold/recall_at_25_levelled']['value']:.2f}" in section
+    ends = [
+        metrics[f"student/new_items/{key}"]["value"]
+        for key in ("all/recall_at_10_share_0", "cold/recall_at_25_share_0")
+    ]
+    assert f"Student {100 * ends[0]:.1f} / {100 * ends[1]:.1f} to" in section
+    assert "Kernel ridge" in section
+    assert "Popularity" not in section
+    assert "share_" not in page.words  # the points of a line are not listed again as benchmarks or differences
 
 
 def test_lifetime_is_called_a_proxy(html: str) -> None:

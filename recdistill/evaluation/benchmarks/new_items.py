@@ -54,7 +54,7 @@ class NewItems:
         """
         if not isinstance(self.config.level, str):
             return self.config.level
-        if subject is None or not self.applies(subject):
+        if subject is None or (self.config.level == "validated" and not self.applies(subject)):
             return None
         return choose_level(self.config, self.crossings(subject), self.questions.unit)
 

@@ -13,7 +13,7 @@ from recdistill.report.blocks import Block, Cell, Figure, Fold, Row, Section, Ta
 from recdistill.report.folder import RunFolder
 from recdistill.report.sections.overview import subjects_table
 
-_DRAWN_ELSEWHERE = ("ranker", "lt")
+_DRAWN_ELSEWHERE = ("ranker", "lt", "new_items")
 # One figure a benchmark and split is drawn; the table has the others.
 _FOREST = {
     "seq2item_vanilla": {"all": "recall_at_10", "cold": "recall_at_25"},
@@ -31,6 +31,7 @@ def differences(run: RunFolder) -> Section:
     records = run.records("evaluate", "student", "content_student")
     if records.empty:
         return absent("differences", title, "seed-*/<fold>/evaluate/metric_records.parquet")
+    records = records[~records[names.METRIC].str.contains("_share_")]  # the points of a line
     found = _sorted(compare(records, "student", "content_student"))
     if found.empty:
         return Section(
