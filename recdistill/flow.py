@@ -372,7 +372,7 @@ def _fold_stages(
             ),
             uses=["evaluate"],
             reads=["data", "split", "content", f"{base}/teach", f"{base}/distill", *trained],
-            code=["evaluation", "retrieval", "features/levels"],
+            code=["evaluation", "retrieval"],
             **of,
         ),
         make(

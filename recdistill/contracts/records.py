@@ -108,10 +108,13 @@ class Records:
             (subject, benchmark, split, metric), [None], np.array([value]), np.array([1.0]), interval or (None, None)
         )
 
+    def table(self) -> pa.Table:
+        """Everything collected."""
+        return pa.concat_tables([SCHEMA.empty_table(), *self._tables])
+
     def write(self, path: Path, *, metadata: Mapping[str, Any] | None = None) -> None:
         """Write everything collected as one table."""
-        table = pa.concat_tables([SCHEMA.empty_table(), *self._tables])
-        write_table(table, path, metadata={"seed": self.seed, "fold": self.fold, **(metadata or {})})
+        write_table(self.table(), path, metadata={"seed": self.seed, "fold": self.fold, **(metadata or {})})
 
     def _append(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final, Literal, Self
+from typing import Final, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -11,6 +11,7 @@ from recdistill.settings import Settings
 
 # A teacher that this stage makes itself, of the content and the ID teacher: see distill/predicted.py.
 KERNEL_RIDGE: Final = "kernel_ridge"
+Rival = Literal["dropoutnet", "clcrec", "aldi"]
 
 
 class Weights(Settings):
@@ -34,6 +35,9 @@ class Weights(Settings):
     ranking: float = Field(
         0.0, ge=0, description="an item's nearest in the ID teachers, in their order, above all others (RRD)"
     )
+    dropoutnet: float = Field(0.0, ge=0, description="of a rival's own training: see distill.rivals")
+    clcrec: float = Field(0.0, ge=0, description="the same")
+    aldi: float = Field(0.0, ge=0, description="the same")
 
     @classmethod
     def only(cls, **weights: float) -> Weights:
@@ -87,6 +91,19 @@ class RankingOptions(Settings):
         return self
 
 
+class RivalOptions(Settings):
+    """What the rivals' papers leave to be tuned."""
+
+    dropout: float = Field(0.5, ge=0, le=1, description="DropoutNet: share of items whose preferences are dropped")
+    negatives: int = Field(128, ge=1, description="CLCRec: negatives of a step, drawn evenly")
+    hybrid: float = Field(0.5, ge=0, le=1, description="CLCRec: share of items shown to users by their content")
+    balance: float = Field(0.5, ge=0, le=1, description="CLCRec: part of item ↔ content, against user ↔ item")
+    rating: float = Field(0.1, ge=0, description="ALDI: weight of equal scores")
+    ranking: float = Field(0.9, ge=0, description="ALDI: weight of equal margins")
+    identification: float = Field(0.05, ge=0, description="ALDI: weight of items as distinct from others as known ones")
+    frequency_cap: float = Field(4.0, gt=0, description="ALDI: M of the teacher's weight tanh(M · frequency / mean)")
+
+
 class Phase(Settings):
     """A part of a training with some of its objectives."""
 
@@ -134,10 +151,22 @@ class Trial(Settings):
     catalogue_items: int = Field(
         0, ge=0, description="items of the whole catalogue drawn evenly a step, of which ID teachers are asked beside"
     )
+    simulated_cold: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of a step's items that count as never met: their logQ is that of an item drawn evenly",
+    )
+    popularity: float = Field(
+        0.0,
+        ge=0,
+        description="λ: an item's level is λ · log popularity, predicted from content for new items; goes with log_q 0",
+    )
     hard_negatives: HardNegatives = HardNegatives()
     soft_targets: SoftTargets = SoftTargets()
     alignment: AlignmentOptions = AlignmentOptions()
     ranking: RankingOptions = RankingOptions()
+    rival: RivalOptions = RivalOptions()
 
     @property
     def distils(self) -> bool:
@@ -168,10 +197,16 @@ class DistillConfig(Settings):
         description="each is trained in the selection fit; validation picks one (one without ID teachers by default, "
         "so that a bad teacher is left out)",
     )
-    choose_by: Literal["recall", "gid", "both"] = Field(
+    choose_by: Literal["recall", "gid", "both", "frontier"] = Field(
         "recall",
         description="what validation chooses by: seq2item recall@10, i2i recall@100 in an ID space of the validation "
-        "window (Gid), or the geometric mean of both; steps are always chosen by recall",
+        "window (Gid), the geometric mean of both, or the area under the frontier of all and new items; steps are "
+        "always chosen by recall",
+    )
+    rivals: tuple[Rival, ...] = Field(
+        (),
+        description="published cold-start methods trained beside the student, on its content network and pairs and "
+        "the first of the teachers, with as many trials as it has; they are chosen by the frontier's area",
     )
     prune_teachers: bool = Field(
         False,
@@ -199,13 +234,22 @@ class DistillConfig(Settings):
         description="validations without a better score before training stops (0: never, as in a trial of phases)",
     )
 
+    @model_validator(mode="after")
+    def _rivals_stand_alone(self) -> Self:
+        rivals = get_args(Rival)
+        if any(getattr(trial.weights, name) for trial in self.trials for name in rivals):
+            raise ValueError(f"weights of {', '.join(rivals)} are no part of the student: name them in distill.rivals")
+        if self.rivals and self.teachers[0] == KERNEL_RIDGE:
+            raise ValueError(f"rivals learn from the first of the teachers, which {KERNEL_RIDGE} cannot be for them")
+        return self
+
     def teachers_of(self, trial: Trial) -> tuple[str, ...]:
         """The trial's ID teachers."""
         return self.teachers if trial.teachers is None else trial.teachers
 
     def named_teachers(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Key and name of every teacher that is read or asked for; a default that nothing reads is left out."""
-        by_default = False
+        by_default = bool(self.rivals)
         for place, trial in enumerate(self.trials):
             by_default |= trial.distils and trial.teachers is None
             for at, name in enumerate(trial.teachers or () if trial.distils else ()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recdistill.distill.config import OF_TEACHERS, DistillConfig, Trial
-from recdistill.distill.training import Training
+from recdistill.distill.training import RECALL, Training
 from recdistill.distill.validation import Validation
 from recdistill.training import Fitted
 
@@ -16,6 +16,7 @@ class Outcome:
 
     Attributes:
         score: what validation chooses by.
+        measure: what the best step was chosen by.
         gid: i2i recall@100 in the window's ID space, where it was asked for.
     """
 
@@ -23,19 +24,22 @@ class Outcome:
     fitted: Fitted
     training: Training
     score: float
+    measure: str
     gid: float | None
 
     @classmethod
     def of(cls, trial: Trial, fitted: Fitted, training: Training, validation: Validation) -> Outcome:
         """Of a training that holds its best state."""
         score, gid = fitted.best_score, None
-        if validation.choose_by != "recall":
-            score, gid = validation.choice(fitted.best_score, training.vectors())
-        return cls(trial, fitted, training, score, gid)
+        measure = training.measure(validation)
+        if validation.choose_by != "recall" and measure == RECALL:
+            vectors = training.vectors()
+            score, gid = validation.choice(fitted.best_score, vectors, level=training.level(vectors))
+        return cls(trial, fitted, training, score, measure, gid)
 
     def told(self) -> dict[str, float]:
         """Its figures."""
-        figures = {"validation_recall_at_10": self.fitted.best_score}
+        figures = {f"validation_{self.measure}": self.fitted.best_score}
         return figures if self.gid is None else figures | {"validation_gid_at_100": self.gid}
 
 

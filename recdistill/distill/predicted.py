@@ -48,7 +48,8 @@ def predict(config: EvaluateConfig, *, fold: Fold, content: Path, teach: Path, o
         )
     asked = seq2item(config.seq2item, fold, "selection", seed=seed, cold=~selection.known)
     made = make_baseline(KERNEL_RIDGE, config.baselines, selection=selection, final=final, questions=asked)
-    assert made.selection is not None and isinstance(made.final, VectorSubject)  # a regression has vectors of both
+    # A regression has vectors of both.
+    assert isinstance(made.selection, VectorSubject) and isinstance(made.final, VectorSubject)
     vectors: dict[Fit, VectorSubject] = {"selection": made.selection, "final": made.final}
     for fit, found in vectors.items():
         rows = found.present

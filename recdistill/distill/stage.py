@@ -47,7 +47,7 @@ def distill(
     The selection fit runs each trial and keeps the one that validates best (``config.choose_by``), perhaps less the
     teachers that do not help it; the final fit repeats that training on more data, up to the step that validated best
     by seq2item recall@10. The content student is the same model trained by the item-to-item contrast alone: what
-    content gives without behaviour.
+    content gives without behaviour. Rivals, where the settings name some, leave vectors alone.
 
     Args:
         questions: those of the validation window choose.
@@ -95,7 +95,9 @@ class _Run:
             tried.append(outcome.told())
             best = outcome if best is None or outcome.score > best.score else best
         assert best is not None  # there is at least one trial
-        kept, teachers = self._prune(subject, best) if self._config.prune_teachers else (best, None)
+        kept, teachers = (
+            self._prune(subject, best) if self._config.prune_teachers and not subject.is_rival else (best, None)
+        )
         kept.training.write(self._out / "selection")
         final = self._training(subject, kept.trial, "final")
         name = f"{subject.name}-final"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 
-from recdistill.distill.config import DistillConfig, Trial, Weights
+from recdistill.distill.config import DistillConfig, Rival, RivalOptions, Trial, Weights
 
 STUDENT = "student"
 CONTENT_STUDENT = "content_student"
@@ -18,11 +19,14 @@ class Subject:
         name: of its files, its curves and its records.
         trials: what validation chooses among.
         may_start_pretrained: begins from content-aware training where the recipe says so.
+        is_rival: a published cold-start method: chosen by the area under the frontier, steps included, and leaves its
+            vectors alone, since its model is only half of what it serves.
     """
 
     name: str
     trials: tuple[Trial, ...]
     may_start_pretrained: bool = False
+    is_rival: bool = False
 
 
 # As many as the student has by default: it is no fair bar otherwise.
@@ -31,6 +35,30 @@ _CONTENT_ONLY = tuple(
 )
 
 
+# More than any student is tried with; each takes as many as the student has, in this order.
+_OF_RIVALS: dict[Rival, tuple[Trial, ...]] = {
+    "dropoutnet": tuple(
+        Trial(weights=Weights.only(dropoutnet=1.0), temperature=temperature, rival=RivalOptions(dropout=dropout))
+        for temperature, dropout in ((0.1, 0.5), (0.1, 0.8), (0.1, 0.2), (0.3, 0.5), (0.05, 0.5), (0.3, 0.8))
+    ),
+    "clcrec": tuple(
+        Trial(weights=Weights.only(clcrec=1.0), temperature=temperature, rival=RivalOptions(balance=balance))
+        for temperature, balance in ((0.1, 0.5), (0.2, 0.5), (0.05, 0.5), (0.1, 0.9), (0.1, 0.1), (0.5, 0.5))
+    ),
+    "aldi": tuple(
+        Trial(weights=Weights.only(aldi=1.0), temperature=temperature, rival=RivalOptions(rating=rating))
+        for temperature, rating in ((0.1, 0.1), (0.05, 0.1), (0.1, 0.5), (0.2, 0.1), (0.05, 0.5), (0.1, 0.0))
+    ),
+}
+
+
 def subjects(config: DistillConfig) -> tuple[Subject, ...]:
-    """The content-only student, which is the same model without behaviour, and the student."""
-    return (Subject(CONTENT_STUDENT, _CONTENT_ONLY), Subject(STUDENT, config.trials, may_start_pretrained=True))
+    """The content-only student, which is the same model without behaviour, the student, and its rivals."""
+    rivals = (
+        Subject(name, tuple(islice(_OF_RIVALS[name], len(config.trials))), is_rival=True) for name in config.rivals
+    )
+    return (
+        Subject(CONTENT_STUDENT, _CONTENT_ONLY),
+        Subject(STUDENT, config.trials, may_start_pretrained=True),
+        *rivals,
+    )

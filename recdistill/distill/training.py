@@ -16,10 +16,12 @@ from recdistill.distill.config import KERNEL_RIDGE, DistillConfig, Trial
 from recdistill.distill.heads import MeanHead, TransformerHead
 from recdistill.distill.negatives import NegativeMiner
 from recdistill.distill.pairs import InterestPairs
+from recdistill.distill.popularity import log_popularity
 from recdistill.distill.step import DistillStep
 from recdistill.distill.subjects import Subject
 from recdistill.distill.teachers import Scorer, load_targets
 from recdistill.distill.terms import Given, build_terms
+from recdistill.distill.terms.term import Geometry
 from recdistill.distill.validation import Validation
 from recdistill.distill.weighting import make_weighting
 from recdistill.students import FeatureSource, RecDistillStudent, StudentConfig, build_student
@@ -28,6 +30,7 @@ from recdistill.training import Fitted, LogFn, Stateful, fit
 
 # What a weighting learns must go far in a few hundred steps: its learning rate is so many times the student's.
 _OF_WEIGHTING = 20.0
+RECALL, AREA = "recall_at_10", "frontier_area"
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Training:
         self.subject = subject
         training = inputs.fold.training(of)
         self.item_ids = training.item_ids
+        met = np.unique(np.stack([training.user, training.item])[:, training.positive()], axis=1)
+        self._support = np.bincount(met[1], minlength=len(self.item_ids))
         self.student: RecDistillStudent = (
             RecDistillStudent.from_pretrained(inputs.pretrain / of / "pretrained_student")
             if inputs.pretrain is not None and subject.may_start_pretrained
@@ -95,15 +100,18 @@ class Training:
                 self.student.prefixes,
                 target=lambda name: load_targets(inputs.table(of, name).parent, (name,), self.item_ids)[0],
                 scorer=lambda name: Scorer.load(inputs.table(of, name), self.item_ids),
+                table=lambda name: EmbeddingTable.read(inputs.table(of, name)),
             )
         )
+        dot = any(term.geometry == "dot" for term in self.terms.values())
+        self.geometry: Geometry = "dot" if dot else "cosine"
         self.weighting = make_weighting(trial)
         self.negatives = NegativeMiner(trial.hard_negatives, self.pairs, seed=seed)
 
     def run(
         self, checkpoint: Path, key: str, log: LogFn, *, validation: Validation | None = None, steps: int | None = None
     ) -> Fitted:
-        """Train, with ``validation`` up to the step of the best recall; ``steps`` ends the same schedule earlier."""
+        """Train, with ``validation`` up to the best step by :meth:`measure`; ``steps`` ends the schedule earlier."""
         config = self.config
         modules = nn.ModuleDict(
             {"student": self.student, "head": self.head, "terms": nn.ModuleDict(dict(self.terms.items()))}
@@ -147,29 +155,53 @@ class Training:
             log=log,
             state=state,
             description=f"distill · {checkpoint.stem.lstrip('.')}",
-            validate=(lambda: validation.recall(self.vectors())) if validation is not None else None,
+            validate=(lambda: self._score(validation)) if validation is not None else None,
             validate_every=config.validate_every,
             # An early phase's objectives may be better than the next one's beginning.
             patience=0 if self.trial.phases else config.patience,
         )
 
+    def measure(self, validation: Validation) -> str:
+        """What steps are chosen by: recall, but of a rival the area under the frontier, where that can be asked."""
+        return AREA if self.subject.is_rival and validation.asks_about_new else RECALL
+
+    def _score(self, validation: Validation) -> float:
+        vectors = self.vectors()
+        figure = validation.area if self.measure(validation) == AREA else validation.recall
+        return figure(vectors, cosine=self.geometry == "cosine", level=self.level(vectors))
+
+    def level(self, vectors: np.ndarray) -> np.ndarray | None:
+        """[I] float32 levels of the items with these vectors, if the trial gives them any."""
+        if not self.trial.popularity:
+            return None
+        return (self.trial.popularity * log_popularity(self._support, vectors)).astype(np.float32)
+
     def vectors(self) -> np.ndarray:
-        """[I, d] float32 unit vectors of the whole catalogue, as the saved student encodes it."""
+        """[I, d] float32 of the whole catalogue: unit, as the saved student encodes it, or what a term serves."""
         self.student.eval()
-        return self.student.encode_store(self.features)
+        if self.geometry == "cosine":
+            return self.student.encode_store(self.features)
+        vectors = torch.from_numpy(self.student.encode_store(self.features, normalize=False))
+        with torch.no_grad():
+            for term in self.terms.values():
+                vectors = term.eval().served(vectors)
+        return vectors.numpy()
 
     def write(self, folder: Path) -> None:
-        """Save the model, the sequence head if it has weights, and the catalogue's vectors."""
-        name = self.subject.name
-        self.student.eval().save_pretrained(folder / name)
-        if self.config.sequence_head == "transformer":
+        """Save the model, the sequence head if it has weights, and the catalogue's vectors; of a rival these alone."""
+        name, keeps_model = self.subject.name, not self.subject.is_rival
+        if keeps_model:
+            self.student.eval().save_pretrained(folder / name)
+        if keeps_model and self.config.sequence_head == "transformer":
             with atomic(folder / f"{name}_sequence_head.safetensors") as temporary:
                 save_file(self.head.state_dict(), temporary)
         provenance = {
             "kind": name,
-            "geometry": "cosine",
+            "geometry": self.geometry,
             "fit": self.of,
             "seed": self.seed,
-            "prefixes": list(self.student.prefixes),
+            **({"prefixes": list(self.student.prefixes)} if keeps_model else {}),
         }
-        EmbeddingTable(self.item_ids, self.vectors(), metadata=provenance).write(folder / f"{name}.parquet")
+        vectors = self.vectors()
+        table = EmbeddingTable(self.item_ids, vectors, metadata=provenance, level=self.level(vectors))
+        table.write(folder / f"{name}.parquet")

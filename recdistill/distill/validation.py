@@ -20,8 +20,11 @@ from recdistill.evaluation.metrics import recall_at_k
 from recdistill.evaluation.questions import Questions
 from recdistill.evaluation.subjects import VectorSubject
 from recdistill.retrieval.cases import Cases
+from recdistill.retrieval.frontier import Frontier
+from recdistill.retrieval.levels import Crossings, case_crossings
 from recdistill.retrieval.ranks import seq2item_recall
 
+_RECALL_AT = 10
 _GID_AT = 100
 
 
@@ -38,12 +41,39 @@ class Validation:
     cases: Cases
     fold: Fold
     judging: EvaluateConfig
-    choose_by: Literal["recall", "gid", "both"]
+    choose_by: Literal["recall", "gid", "both", "frontier"]
     seed: int
 
-    def recall(self, vectors: np.ndarray) -> float:
-        """Seq2item recall@10 of [I, d] unit vectors."""
-        return seq2item_recall(vectors, self.cases, k=10)
+    def recall(self, vectors: np.ndarray, *, cosine: bool = True, level: np.ndarray | None = None) -> float:
+        """Seq2item recall@10 of [I, d] vectors and what is added to each item's score ([I])."""
+        if level is None:
+            return seq2item_recall(vectors, self.cases, k=_RECALL_AT, cosine=cosine)
+        hits = self._crossings(vectors, cosine=cosine, level=level).hits(0.0, _RECALL_AT)
+        return float(hits.mean()) if len(hits) else math.nan
+
+    @cached_property
+    def new(self) -> np.ndarray:
+        """[I] bool: items absent from the selection fit's training."""
+        known = np.unique(self.fold.training("selection").item)
+        return ~np.isin(np.arange(len(self.cases.item_ids)), known)
+
+    @property
+    def asks_about_new(self) -> bool:
+        """Whether a question's target is a new item."""
+        return bool(self.new[self.cases.target].any())
+
+    def area(self, vectors: np.ndarray, *, cosine: bool = True, level: np.ndarray | None = None) -> float:
+        """Area under the frontier of all and new items, as :meth:`recall` takes its vectors."""
+        at = self.judging.new_items
+        found = self._crossings(vectors, cosine=cosine, level=level)
+        return float(Frontier.trace(found, self.cases.user, all_at=at.all_at, cold_at=at.cold_at).area())
+
+    def _crossings(self, vectors: np.ndarray, *, cosine: bool, level: np.ndarray | None) -> Crossings:
+        at = self.judging.new_items
+        cutoffs = tuple(dict.fromkeys((_RECALL_AT, at.all_at, at.cold_at)))
+        return case_crossings(
+            vectors, self.cases, new=self.new, cutoffs=cutoffs, places=at.all_at, cosine=cosine, level=level
+        )
 
     def gid(self, vectors: np.ndarray) -> float:
         """I2i recall@100 in the window's own ID space (METHOD 5, Gid-i2i); NaN where the window judges no pair."""
@@ -53,14 +83,21 @@ class Validation:
         subject = VectorSubject("student", vectors, np.ones(len(vectors), dtype=bool))
         return recall_at_k(subject.ranks(questions), k=_GID_AT)
 
-    def choice(self, recall: float, vectors: np.ndarray) -> tuple[float, float | None]:
+    def choice(
+        self, recall: float, vectors: np.ndarray, *, level: np.ndarray | None = None
+    ) -> tuple[float, float | None]:
         """What is chosen by, and Gid if it was asked for; a window without judged pairs leaves recall alone to choose.
+
+        So does one without questions about new items, where the frontier was to choose.
 
         Args:
             recall: of the vectors.
+            level: [I] added to each item's score, if any.
         """
-        if self.choose_by == "recall":
+        if self.choose_by == "recall" or (self.choose_by == "frontier" and not self.asks_about_new):
             return recall, None
+        if self.choose_by == "frontier":
+            return self.area(vectors, level=level), None
         gid = self.gid(vectors)
         if math.isnan(gid):
             return recall, None

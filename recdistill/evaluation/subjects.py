@@ -17,8 +17,7 @@ from torch.nn.functional import normalize
 
 from recdistill.contracts.tables import EmbeddingTable
 from recdistill.evaluation.questions import Questions
-from recdistill.features.levels import with_level
-from recdistill.retrieval.levels import Crossings, Scores, crossings, vector_scores
+from recdistill.retrieval.levels import Crossings, Scores, crossings, vector_scores, with_level
 from recdistill.retrieval.ranks import mean_query, ranks_of_scores, target_ranks
 
 

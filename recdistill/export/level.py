@@ -9,16 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
-from torch.nn.functional import normalize
 
 from recdistill.contracts.fold import Fit, Fold
 from recdistill.contracts.tables import EmbeddingTable
 from recdistill.retrieval.config import LevelConfig, QuestionsConfig
 from recdistill.retrieval.frontier import choose_level
-from recdistill.retrieval.levels import crossings, vector_scores
+from recdistill.retrieval.levels import case_crossings
 from recdistill.retrieval.questions import fold_cases
-from recdistill.retrieval.ranks import mean_query
 
 
 def unknown_items(fold: Fold, fit: Fit, item_ids: pd.Index) -> np.ndarray:
@@ -41,17 +38,15 @@ def new_item_level(config: LevelConfig, questions: QuestionsConfig, fold: Fold, 
     cases = fold_cases(questions, fold, "selection", seed=seed)
     if not len(cases):
         return 0.0
-    vectors, present = EmbeddingTable.read(student).align(cases.item_ids)
-    matrix = normalize(torch.from_numpy(vectors).double(), dim=1)
-    found = crossings(
-        vector_scores(mean_query(matrix, torch.from_numpy(cases.query)), matrix),
-        torch.from_numpy(cases.target),
-        new=torch.from_numpy(unknown_items(fold, "selection", cases.item_ids)),
+    table = EmbeddingTable.read(student)
+    vectors, present = table.align(cases.item_ids)
+    found = case_crossings(
+        vectors,
+        cases,
+        new=unknown_items(fold, "selection", cases.item_ids),
         cutoffs=tuple(dict.fromkeys((config.all_at, config.cold_at))),
         places=config.all_at,
-        asker=torch.arange(len(cases)),
-        exclude_offsets=torch.from_numpy(cases.exclude_offsets),
-        exclude_items=torch.from_numpy(cases.exclude_items),
-        present=torch.from_numpy(present),
+        present=present,
+        level=table.align_level(cases.item_ids),
     )
     return choose_level(config, found, cases.user)

@@ -24,11 +24,11 @@ from recdistill.contracts.tables import EmbeddingTable, read_table, write_json, 
 from recdistill.errors import UserError
 from recdistill.export.config import ExportConfig
 from recdistill.export.level import new_item_level, unknown_items
-from recdistill.features.levels import with_level
 from recdistill.features.match import COLUMNS, MatchFeatures
 from recdistill.features.semantic_ids import fit_codebooks, quality, to_items_table, to_table
 from recdistill.features.space import Space, to_unit
 from recdistill.retrieval.config import LevelConfig, QuestionsConfig
+from recdistill.retrieval.levels import with_level
 
 CODEBOOKS = "semantic_id_codebooks.safetensors"
 MANIFEST = "export.json"
@@ -72,7 +72,9 @@ def export(
     support, confidence = (None if part is None else part[rows] for part in (table.support, table.confidence))
     provenance = {**table.metadata, "fold": fold.name, "seed": seed, "fit": "final", "centred": config.centre}
     raised = new_item_level(level, questions, fold, distill / "selection" / "student.parquet", seed=seed)
-    levels = np.where(unknown_items(fold, "final", item_ids), raised, 0.0).astype(np.float32)
+    levels = np.where(unknown_items(fold, "final", item_ids), raised, 0.0)
+    own = table.align_level(item_ids)
+    levels = (levels if own is None else levels + own).astype(np.float32)
     embeddings = EmbeddingTable(item_ids, vectors, support, confidence, provenance, level=levels)
     embeddings.write(out / "item_embeddings.parquet")
     _served(embeddings).write(out / "recall_embeddings.parquet")

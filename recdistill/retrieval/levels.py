@@ -16,9 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
+from recdistill.retrieval.cases import Cases
 from recdistill.retrieval.exact import exact_bits, to_grid
-from recdistill.retrieval.ranks import cases_of, pairs_of
+from recdistill.retrieval.ranks import cases_of, mean_query, pairs_of
 
 # Scores [B, I] of the queries of a slice, and what one of their units is worth ([B, 1]).
 Scores = Callable[[slice], tuple[Tensor, Tensor]]
@@ -69,6 +71,15 @@ class Crossings:
         return float((bounds[at] + bounds[at + 1]) / 2)
 
 
+def with_level(vectors: Tensor, level: Tensor) -> Tensor:
+    """[n, d] and [n] → [n, d + 1]: levels as one more coordinate of items, against which every query has 1.
+
+    So a dot product serves them. A query made of items is made of their first d coordinates, and then gets its 1: their
+    levels say nothing of the user.
+    """
+    return torch.cat([vectors, level.to(vectors.dtype).unsqueeze(1)], dim=1)
+
+
 def vector_scores(queries: Tensor, items: Tensor) -> Scores:
     """Exact dot products of [Q, d] and [I, d], as :mod:`recdistill.retrieval.exact` says."""
     query_bits, item_bits = exact_bits(items.shape[1])
@@ -80,6 +91,41 @@ def vector_scores(queries: Tensor, items: Tensor) -> Scores:
         return asked @ columns, unit * step
 
     return score
+
+
+def case_crossings(
+    vectors: np.ndarray,
+    cases: Cases,
+    *,
+    new: np.ndarray,
+    cutoffs: tuple[int, ...],
+    places: int,
+    cosine: bool = True,
+    present: np.ndarray | None = None,
+    level: np.ndarray | None = None,
+) -> Crossings:
+    """:func:`crossings` of item vectors ([I, d]; a query is the mean of its items'), by cosine or dot product.
+
+    Args:
+        level: [I] what is added to each item's score beforehand, None = nothing.
+    """
+    matrix = torch.from_numpy(np.ascontiguousarray(vectors)).double()
+    matrix = normalize(matrix, dim=1) if cosine else matrix
+    queries = mean_query(matrix, torch.from_numpy(cases.query))
+    if level is not None:
+        matrix = with_level(matrix, torch.from_numpy(level))
+        queries = with_level(queries, queries.new_ones(len(queries)))
+    return crossings(
+        vector_scores(queries, matrix),
+        torch.from_numpy(cases.target),
+        new=torch.from_numpy(new),
+        cutoffs=cutoffs,
+        places=places,
+        asker=torch.arange(len(cases)),
+        exclude_offsets=torch.from_numpy(cases.exclude_offsets),
+        exclude_items=torch.from_numpy(cases.exclude_items),
+        present=torch.from_numpy(np.ones(len(vectors), dtype=bool) if present is None else present),
+    )
 
 
 def crossings(

@@ -10,10 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recdistill.features.levels import with_level
 from recdistill.retrieval.config import LevelConfig
 from recdistill.retrieval.frontier import Frontier, area, choose_level
-from recdistill.retrieval.levels import Crossings, crossings, vector_scores
+from recdistill.retrieval.levels import Crossings, crossings, vector_scores, with_level
 from recdistill.retrieval.ranks import ranks_of_scores, target_ranks
 
 INF = math.inf

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from recdistill.distill.terms.aldi import Aldi
 from recdistill.distill.terms.alignment import Alignment
+from recdistill.distill.terms.clcrec import ClcRec
+from recdistill.distill.terms.dropoutnet import DropoutNet
 from recdistill.distill.terms.item_to_item import ItemToItem
 from recdistill.distill.terms.ordering import Ordering
 from recdistill.distill.terms.ranking import Ranking
@@ -22,6 +25,9 @@ TERMS: dict[str, type[Term]] = {
     "topology": Topology,
     "ordering": Ordering,
     "ranking": Ranking,
+    "dropoutnet": DropoutNet,
+    "clcrec": ClcRec,
+    "aldi": Aldi,
 }
 
 

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from recdistill.contracts.log import Log
+from recdistill.contracts.tables import EmbeddingTable
 from recdistill.distill.batch import Encoded
 from recdistill.distill.config import DistillConfig, Trial
 from recdistill.distill.pairs import Batch, InterestPairs
 from recdistill.distill.teachers import Scorer, Target
+
+Geometry = Literal["cosine", "dot"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class Given:
         training: the log that this fit may learn from; numbers users and items.
         prefixes: the student's widths that serve, ascending; the last is its own.
         target, scorer: read a teacher by name, as something to learn the items' places from, or rankings.
+        table: reads a teacher by name, as it is.
     """
 
     config: DistillConfig
@@ -35,6 +39,7 @@ class Given:
     prefixes: tuple[int, ...]
     target: Callable[[str], Target]
     scorer: Callable[[str], Scorer]
+    table: Callable[[str], EmbeddingTable]
 
     @property
     def width(self) -> int:
@@ -67,9 +72,11 @@ class Term(nn.Module):
 
     Attributes:
         on_pairs: reads interest pairs; a step none of whose terms do draws items evenly instead.
+        geometry: how what it serves compares; dot where it serves other vectors than the student's own.
     """
 
     on_pairs: ClassVar[bool] = True
+    geometry: ClassVar[Geometry] = "cosine"
 
     def more(self, pairs: Batch, generator: torch.Generator) -> Tensor | None:
         """Item rows that the step shall encode beside the pairs' own; the term finds them in ``Draw.more``."""
@@ -78,3 +85,7 @@ class Term(nn.Module):
     def forward(self, batch: Encoded) -> Tensor:
         """The objective's value, a scalar."""
         raise NotImplementedError
+
+    def served(self, vectors: Tensor) -> Tensor:
+        """[I, d] the student's vectors of the catalogue → what is judged and written instead."""
+        return vectors
