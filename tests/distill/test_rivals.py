@@ -82,7 +82,7 @@ class World:
         more = term.more(pairs, generator)
         rows = torch.cat([pairs.target, pairs.query[pairs.query >= 0], more]).unique()
         vectors = network(self.content[rows])
-        draw = Draw(rows, pairs, {term.name: more})
+        draw = Draw(rows, pairs, more={term.name: more})
         return Encoded(
             draw,
             vectors,
