@@ -119,11 +119,13 @@ class Recipe(Settings):
         """What the distill stage reads of the section ``evaluate`` beside the questions; {} if nothing."""
         of = self.evaluate.model_dump(mode="json")
         predicts = KERNEL_RIDGE in {name for _, name in self.distill.named_teachers()}
+        by_gid = self.distill.choose_by in ("gid", "both")
         read = {
             "baselines": predicts,
             "seq2item": predicts,
-            "i2i": self.distill.choose_by != "recall",
-            "judge": self.distill.choose_by != "recall",
+            "i2i": by_gid,
+            "judge": by_gid,
+            "new_items": self.distill.choose_by == "frontier" or bool(self.distill.rivals),
         }
         return {section: of[section] for section, asked in read.items() if asked}
 

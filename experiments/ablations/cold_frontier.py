@@ -40,6 +40,7 @@ from recdistill.retrieval.levels import Crossings
 
 STUDENT, CONTENT = "student", "content_student"
 BENCHMARK, AREA = "cold_frontier", "frontier_area"
+PLACES_NEW_ITEMS = ("raw_content", "ridge", "kernel_ridge", "ease_content")
 
 
 class Judged:
@@ -62,7 +63,7 @@ class Judged:
             }
         for name in baselines:
             made = make_baseline(
-                name,  # type: ignore[arg-type]  # the command line's choices are the baselines' names
+                name,  # type: ignore[arg-type]  # one of PLACES_NEW_ITEMS
                 recipe.evaluate.baselines,
                 selection=material["selection"],
                 final=material["final"],
@@ -125,6 +126,11 @@ def main() -> None:
     parser.add_argument("--rivals", default="dropoutnet,clcrec,aldi")
     parser.add_argument("--baselines", default="raw_content,kernel_ridge,ease_content")
     asked = parser.parse_args()
+    baselines = [name for name in asked.baselines.split(",") if name]
+    if unknown := sorted(set(baselines) - set(PLACES_NEW_ITEMS)):
+        parser.error(f"--baselines: {', '.join(unknown)}; there are {', '.join(PLACES_NEW_ITEMS)}")
+    if not baselines and not asked.rivals:
+        parser.error("neither rivals nor baselines: nothing to compare with")
     told = [f"seeds=[{asked.seeds}]", f"distill.rivals=[{asked.rivals}]"]
     recipe = load_recipe(asked.recipe, [*asked.overrides, *told])
     run(recipe, out=asked.out, until="distill", say=print)
@@ -133,9 +139,7 @@ def main() -> None:
         for name in recipe.split.fold_names():
             fold = Fold(asked.out / "split" / name)
             records = Records(seed, name)
-            judged = Judged(
-                recipe, out=asked.out, seed=seed, fold=fold, baselines=[b for b in asked.baselines.split(",") if b]
-            )
+            judged = Judged(recipe, out=asked.out, seed=seed, fold=fold, baselines=baselines)
             judged.record(records, areas)
             parts.append(records.table())
     _print(pa.concat_tables(parts).to_pandas(), {name: float(np.mean(found)) for name, found in areas.items()}, recipe)

@@ -91,6 +91,10 @@ class RankingOptions(Settings):
         return self
 
 
+# So many settings of each rival stand ready: the student may not be tried more often.
+MOST_TRIALS_WITH_RIVALS = 6
+
+
 class RivalOptions(Settings):
     """What the rivals' papers leave to be tuned."""
 
@@ -143,13 +147,19 @@ class Trial(Settings):
         0.0, ge=0, le=1, description="a pair weighs its user's pair count to the minus this power"
     )
     confidence_power: float = Field(
-        1.0, ge=0, description="an item counts by an ID teacher's confidence to this power (0: all that it knows alike)"
+        1.0,
+        ge=0,
+        description="an item counts by an ID teacher's confidence to this power (0: all that it knows alike, as "
+        "ordering has it always)",
     )
     popularity_power: float = Field(
         0.0, ge=-1, le=1, description="and by its positives to this power (below 0: rare items more)"
     )
     catalogue_items: int = Field(
-        0, ge=0, description="items of the whole catalogue drawn evenly a step, of which ID teachers are asked beside"
+        0,
+        ge=0,
+        description="items of the whole catalogue drawn evenly a step, of which ID teachers are asked beside (but for "
+        "ranking)",
     )
     simulated_cold: float = Field(
         0.0,
@@ -167,6 +177,17 @@ class Trial(Settings):
     alignment: AlignmentOptions = AlignmentOptions()
     ranking: RankingOptions = RankingOptions()
     rival: RivalOptions = RivalOptions()
+
+    @model_validator(mode="after")
+    def _all_is_read(self) -> Self:
+        weights = self.weights
+        if self.simulated_cold and not (weights.sequence_to_item and self.log_q):
+            raise ValueError("simulated_cold changes the logQ of sequence_to_item: it needs its weight, and log_q")
+        if self.hard_negatives.count and not (weights.sequence_to_item or weights.soft_targets):
+            raise ValueError("hard_negatives are candidates of sequence_to_item and soft_targets: neither has a weight")
+        if self.catalogue_items and not any(getattr(weights, name) for name in OF_TEACHERS if name != "ranking"):
+            raise ValueError("catalogue_items: no objective that asks ID teachers of them has a weight")
+        return self
 
     @property
     def distils(self) -> bool:
@@ -206,7 +227,7 @@ class DistillConfig(Settings):
     rivals: tuple[Rival, ...] = Field(
         (),
         description="published cold-start methods trained beside the student, on its content network and pairs and "
-        "the first of the teachers, with as many trials as it has; they are chosen by the frontier's area",
+        "the first of the teachers, with as many trials as it has (at most 6); they are chosen by the frontier's area",
     )
     prune_teachers: bool = Field(
         False,
@@ -239,6 +260,8 @@ class DistillConfig(Settings):
         rivals = get_args(Rival)
         if any(getattr(trial.weights, name) for trial in self.trials for name in rivals):
             raise ValueError(f"weights of {', '.join(rivals)} are no part of the student: name them in distill.rivals")
+        if self.rivals and len(self.trials) > MOST_TRIALS_WITH_RIVALS:
+            raise ValueError(f"rivals have at most {MOST_TRIALS_WITH_RIVALS} trials, which would be fewer than trials")
         if self.rivals and self.teachers[0] == KERNEL_RIDGE:
             raise ValueError(f"rivals learn from the first of the teachers, which {KERNEL_RIDGE} cannot be for them")
         return self

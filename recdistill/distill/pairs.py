@@ -78,9 +78,11 @@ class InterestPairs:
         share = np.bincount(target, weights=weight, minlength=len(items)) / weight.sum()
         with np.errstate(divide="ignore"):
             self.log_q = torch.from_numpy(np.log(share)).float()
-        positive = training.positive()
+        # What mining took for positive is positive, by whatever labels it went.
+        positive, asked = training.positive(), query >= 0
+        of_user = np.concatenate([training.user[positive], user, np.repeat(user, asked.sum(axis=1))]).astype(np.int64)
         self._items = len(items)
-        keys = training.user[positive].astype(np.int64) * self._items + training.item[positive]
+        keys = of_user * self._items + np.concatenate([training.item[positive], target, query[asked]])
         self._positives = torch.from_numpy(np.unique(keys))
 
     def __len__(self) -> int:

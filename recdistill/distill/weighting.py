@@ -82,6 +82,7 @@ class GradientNorm(Weighting):
         self._decay, self._most = decay, most
         self.register_buffer("norm", torch.zeros(len(self.names)))  # running means; 0: none yet
         self.norm: Tensor
+        self._told: dict[str, float] = {}
 
     def forward(self, parts: Mapping[str, Tensor], vectors: Tensor) -> Tensor:
         """The loss. Takes one backward from each objective to the vectors."""
@@ -91,14 +92,14 @@ class GradientNorm(Weighting):
             before = self.norm[at]
             self.norm[at] = torch.where(before > 0, self._decay * before + (1 - self._decay) * now, now)
         scales = self._scales(at)
+        self._told = {f"scale_{name}": scale for name, scale in zip(parts, scales.tolist(), strict=True)}
         return torch.stack(
             [self._weights[name] * scale * value for (name, value), scale in zip(parts.items(), scales, strict=True)]
         ).sum()
 
     def told(self) -> dict[str, float]:
-        """Each multiplier."""
-        scales = self._scales(list(range(len(self.names)))).tolist()
-        return {f"scale_{name}": scale for name, scale in zip(self.names, scales, strict=True)}
+        """Each multiplier of the last step."""
+        return self._told
 
     def _scales(self, at: list[int]) -> Tensor:
         norms = self.norm[at]

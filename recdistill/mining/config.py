@@ -70,7 +70,8 @@ class MiningConfig(Settings):
     content: Path | None = Field(
         None,
         description="Parquet table of item vectors by which content is compared (item_embeddings.yaml), e.g. a "
-        "student's of another run; null: the raw content of the encoders",
+        "student's of another run; one for both fits and all folds, so it may not have seen the windows that validate "
+        "and test; null: the raw content of the encoders",
     )
     content_width: int = Field(
         128, ge=2, description="content is compared by so many principal components (narrower content as it is)"

@@ -77,7 +77,8 @@ def mine_fit(
             finally:
                 shutil.rmtree(work, ignore_errors=True)
         else:
-            threads = config.threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or os.cpu_count() or 1
+            told = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]  # may be a list, one number a level of nesting
+            threads = config.threads or (int(told) if told.isdigit() else 0) or os.cpu_count() or 1
             for mined in mine_stream(survey, item_ids, known, config, threads=threads, seed=seed):
                 tally.add(mined.tally)
                 for name, pairs in mined.pairs.items():

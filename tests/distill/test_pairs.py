@@ -55,8 +55,8 @@ def test_a_batch_has_padded_queries_and_masks_the_users_own_positives(tmp_path, 
     assert first.any() and (~first).any()
     assert batch.query[first].unique(dim=0).tolist() == [[0, -1, -1]]
     assert batch.query[~first].unique(dim=0).tolist() == [[1, 0, 3]]
-    # u0 owns b (and a), not c which it did not like; u1 owns c only.
-    assert torch.equal(batch.excluded, first[:, None] == first[None, :])
+    # By the log u0 owns a and b, not c which it did not like, and u1 c; by what was mined u1 owns b, a and d as well.
+    assert torch.equal(batch.excluded, ~first[:, None] | first[None, :])
 
 
 def test_pairs_are_drawn_in_proportion_to_their_weights_and_log_q_says_so(tmp_path, training):

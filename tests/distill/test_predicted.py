@@ -45,6 +45,8 @@ def test_a_recipe_may_name_it_where_there_is_something_to_predict(tmp_path):
     recipe = load_recipe(path, ["distill.teachers=[id_teacher,kernel_ridge]"])
     assert set(recipe.judging()) == {"baselines", "seq2item"} and load_recipe(path).judging() == {}
     assert set(load_recipe(path, ["distill.choose_by=both"]).judging()) == {"i2i", "judge"}
+    for asks_for_areas in ("distill.choose_by=frontier", "distill.rivals=[aldi]"):
+        assert set(load_recipe(path, [asks_for_areas]).judging()) == {"new_items"}
     off = ["teachers.id=null", "mining.teacher=sequence_teacher", "evaluate.baselines.include=[popularity]"]
     with pytest.raises(UserError, match=r"evaluate\.baselines\.teacher: no teacher 'id_teacher'"):
         load_recipe(path, [*off, "distill.teachers=[kernel_ridge]"])

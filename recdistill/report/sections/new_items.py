@@ -53,7 +53,7 @@ def new_items(run: RunFolder) -> Section | None:
             f"{wording.subject_label(name)} {every[0]:.1f} / {new[0]:.1f} to {every[-1]:.1f} / {new[-1]:.1f}"
             for name, (new, every) in lines.items()
         )
-        caption = "A point is the level that validation chose."
+        caption = "A point is the level as set, or as validation chose it."
         blocks.append(Figure(picture, f"All / new items, from the lowest level to the highest: {said}.", caption))
     blocks.append(_table(table, all_at, cold_at))
     return Section("new-items", "New items and the level that lifts them", tuple(blocks))
