@@ -12,14 +12,17 @@ import pyarrow as pa
 import pytest
 import torch
 from tiny_world import World
-from torch import Tensor, nn
+from torch import Tensor
 
 from recdistill.contracts.log import Log
 from recdistill.contracts.tables import write_table
 from recdistill.distill.config import DistillConfig, Trial
 from recdistill.distill.heads import MeanHead
+from recdistill.distill.negatives import NegativeMiner
 from recdistill.distill.pairs import InterestPairs
 from recdistill.distill.step import DistillStep
+from recdistill.distill.terms import Given, build_terms
+from recdistill.distill.weighting import make_weighting
 from recdistill.students import FeatureSource, StudentConfig, build_student, feature_source
 from recdistill.students.tuning import TrainedState, parameter_groups
 from recdistill.training import fit
@@ -31,7 +34,7 @@ class Killed(Exception):
     pass
 
 
-def interests(folder: Path, ids: list[str]) -> InterestPairs:
+def interests(folder: Path, ids: list[str]) -> tuple[Log, InterestPairs]:
     """Every user likes items of one parity."""
     rng = np.random.default_rng(0)
     users, item = np.repeat(np.arange(8), 6), rng.integers(0, 12, 48) * 2
@@ -53,13 +56,18 @@ def interests(folder: Path, ids: list[str]) -> InterestPairs:
         "target_item_id": pa.array([mine[-1] for mine in liked]),
     }
     write_table(pa.table(table), folder / "pairs.parquet")
-    return InterestPairs(folder / "pairs.parquet", log, history_power=0)
+    return log, InterestPairs(folder / "pairs.parquet", log, history_power=0)
+
+
+def nobody(name: str) -> Any:
+    raise AssertionError(f"no objective here reads the teacher {name}")
 
 
 class Training:
     """Everything built from the seed."""
 
-    def __init__(self, world: World, pairs: InterestPairs, how: str, *, kill_at: int | None = None) -> None:
+    def __init__(self, world: World, given: tuple[Log, InterestPairs], how: str, *, kill_at: int | None = None) -> None:
+        log, pairs = given
         tuning = {"text": how, "image": how}
         config = StudentConfig.model_validate({"dim": 8, "prefixes": (4,), "tuning": tuning, "lora_rank": 2})
         self.student = build_student(config, content=world.content, seed=0)
@@ -70,14 +78,18 @@ class Training:
         self.optimizer = torch.optim.AdamW(groups)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(self.optimizer, max_lr=[0.01, 0.001], total_steps=7)
         self.kill_at = kill_at
+        trial = Trial.model_validate({"weights": {"relational": 0, "item_to_item": 0.1}})
         self.step = DistillStep(
             student=self.student,
             head=MeanHead(),
-            projections=nn.ModuleList(),
+            terms=build_terms(
+                Given(CONFIG, trial, log, pairs, self.student.prefixes, target=nobody, scorer=nobody, table=nobody)
+            ),
+            weighting=make_weighting(trial),
+            negatives=NegativeMiner(trial.hard_negatives, pairs, seed=5),
             features=self.source,
             pairs=pairs,
-            targets=[],
-            trial=Trial.model_validate({"weights": {"relational": 0, "item_to_item": 0.1}}),
+            trial=trial,
             config=CONFIG,
             optimizer=self.optimizer,
             schedule=self.schedule,
