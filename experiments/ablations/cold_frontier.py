@@ -49,7 +49,13 @@ class Judged:
     def __init__(self, recipe: Recipe, *, out: Path, seed: int, fold: Fold, baselines: list[str]) -> None:
         self.config = recipe.evaluate.new_items
         place = out / f"seed-{seed}" / fold.name
-        material = {fit: self._material(recipe, fit, out=out, place=place, fold=fold) for fit in FITS}
+        material = Material.of_fits(
+            fold,
+            content=out / "content",
+            teach=place / "teach",
+            teacher=recipe.evaluate.baselines.teacher,
+            min_positive=recipe.evaluate.seq2item.min_positive,
+        )
         self.asked: dict[Fit, NewItems] = {}
         for fit in FITS:
             cold = ~material[fit].known
@@ -71,16 +77,6 @@ class Judged:
             )
             assert made.selection is not None
             self.subjects[name] = {"selection": made.selection, "final": made.final}
-
-    @staticmethod
-    def _material(recipe: Recipe, fit: Fit, *, out: Path, place: Path, fold: Fold) -> Material:
-        return Material.read(
-            fold,
-            fit,
-            content=out / "content" / "raw_content.parquet",
-            teacher=place / "teach" / fit / f"{recipe.evaluate.baselines.teacher}.parquet",
-            min_positive=recipe.evaluate.seq2item.min_positive,
-        )
 
     def record(self, records: Records, areas: dict[str, list[float]]) -> None:
         """Recalls at the levels that validation chooses, and areas; ``areas`` gets those of validation."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recdistill.contracts.fold import FITS, Fit, Fold
+from recdistill.contracts.fold import Fit, Fold
 from recdistill.contracts.tables import EmbeddingTable
 from recdistill.distill.config import KERNEL_RIDGE
 from recdistill.errors import UserError
@@ -30,16 +30,8 @@ def predict(config: EvaluateConfig, *, fold: Fold, content: Path, teach: Path, o
         UserError: there is no such table.
     """
     name = config.baselines.teacher
-    material = {
-        fit: Material.read(
-            fold,
-            fit,
-            content=content / "raw_content.parquet",
-            teacher=teach / fit / f"{name}.parquet",
-            min_positive=config.seq2item.min_positive,
-        )
-        for fit in FITS
-    }
+    least = config.seq2item.min_positive
+    material = Material.of_fits(fold, content=content, teach=teach, teacher=name, min_positive=least)
     selection, final = material["selection"], material["final"]
     if selection.teacher is None or final.teacher is None:
         raise UserError(

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from recdistill.contracts.fold import FITS, Fit, Fold
+from recdistill.contracts.fold import Fit, Fold
 from recdistill.contracts.records import Records
 from recdistill.contracts.tables import EmbeddingTable, write_json, write_table
 from recdistill.errors import UserError
@@ -71,16 +71,13 @@ def evaluate(
     started = time.monotonic()
     tables = [path for folder in (*students, teach) for path in sorted((folder / "final").glob("*.parquet"))]
     _check_names([path.stem for path in tables], config.baselines.include)
-    material = {
-        fit: Material.read(
-            fold,
-            fit,
-            content=content / "raw_content.parquet",
-            teacher=teach / fit / f"{config.baselines.teacher}.parquet",
-            min_positive=config.seq2item.min_positive,
-        )
-        for fit in FITS
-    }
+    material = Material.of_fits(
+        fold,
+        content=content,
+        teach=teach,
+        teacher=config.baselines.teacher,
+        min_positive=config.seq2item.min_positive,
+    )
     final = material["final"]
     bench = Bench.build(config, fold=fold, items=items, final=final, seed=seed)
     validation = seq2item(config.seq2item, fold, "selection", seed=seed, cold=~material["selection"].known)

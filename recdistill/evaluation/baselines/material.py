@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from recdistill.contracts.fold import Fit, Fold
+from recdistill.contracts.fold import FITS, Fit, Fold
 from recdistill.contracts.log import Log
 from recdistill.contracts.tables import EmbeddingTable
 
@@ -50,6 +50,15 @@ class Material:
         table = EmbeddingTable.read(teacher) if teacher.exists() else None
         modalities = _columns(raw.metadata.get("widths", []))
         return cls(item_ids, centred(vectors, present), present, modalities, fold.training(fit), table, min_positive)
+
+    @classmethod
+    def of_fits(cls, fold: Fold, *, content: Path, teach: Path, teacher: str, min_positive: int) -> dict[Fit, Material]:
+        """Both fits'; ``content``: folder with ``raw_content.parquet``, ``teach``: with ``<fit>/<teacher>.parquet``."""
+        raw = content / "raw_content.parquet"
+        return {
+            fit: cls.read(fold, fit, content=raw, teacher=teach / fit / f"{teacher}.parquet", min_positive=min_positive)
+            for fit in FITS
+        }
 
     @cached_property
     def positives(self) -> sparse.csr_matrix:
