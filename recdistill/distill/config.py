@@ -78,6 +78,7 @@ class RankingOptions(Settings):
     """Lists of nearest items, and what is drawn of them."""
 
     anchors: int = Field(128, ge=1, description="items a step whose lists are learned, of those asked about")
+    catalogue_anchors: int = Field(0, ge=0, description="and of all that the teacher knows, drawn evenly")
     depth: int = Field(50, ge=1, description="length of an item's list")
     drawn: int = Field(8, ge=1, description="items drawn of a list, the nearer the likelier")
     decay: float = Field(10.0, gt=0, description="item k of a list is drawn in proportion to exp(−k / this)")
@@ -228,6 +229,11 @@ class DistillConfig(Settings):
         (),
         description="published cold-start methods trained beside the student, on its content network and pairs and "
         "the first of the teachers, with as many trials as it has (at most 6); they are chosen by the frontier's area",
+    )
+    sequence_student: bool = Field(
+        True,
+        description="train beside the student one of mined sequences alone, by the same trials without their teachers: "
+        "what it lacks is what distillation from teachers gives",
     )
     prune_teachers: bool = Field(
         False,

@@ -13,6 +13,7 @@ from typing import Any
 from recdistill.contracts.fold import Fit, Fold
 from recdistill.contracts.tables import write_json
 from recdistill.distill.config import KERNEL_RIDGE, DistillConfig, Trial
+from recdistill.distill.modalities import modality_weights
 from recdistill.distill.outcome import Outcome, teachers_read, without
 from recdistill.distill.predicted import predict
 from recdistill.distill.subjects import Subject, subjects
@@ -63,7 +64,8 @@ def distill(
     predicted = out / "predicted"
     if KERNEL_RIDGE in {name for _, name in config.named_teachers()}:
         predict(judging, fold=fold, content=content, teach=teach, out=predicted, seed=seed)
-    inputs = Inputs(fold, features, content, teach, mine, predicted, pretrain)
+    weights = modality_weights(student, judging, fold=fold, content=content, seed=seed)
+    inputs = Inputs(fold, features, content, teach, mine, predicted, pretrain, weights)
     validation = Validation(cases, fold, judging, config.choose_by, seed)
     run = _Run(config, student, inputs, validation, out=out, seed=seed, key=key, log=log)
     write_json({subject.name: run.train(subject) for subject in subjects(config)}, out / "distill.json")

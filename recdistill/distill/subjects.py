@@ -8,6 +8,7 @@ from itertools import islice
 from recdistill.distill.config import DistillConfig, Rival, RivalOptions, Trial, Weights
 
 STUDENT = "student"
+SEQUENCE_STUDENT = "sequence_student"
 CONTENT_STUDENT = "content_student"
 
 
@@ -53,12 +54,39 @@ _OF_RIVALS: dict[Rival, tuple[Trial, ...]] = {
 
 
 def subjects(config: DistillConfig) -> tuple[Subject, ...]:
-    """The content-only student, which is the same model without behaviour, the student, and its rivals."""
+    """The content-only student, which is the same model without behaviour, the student, and its rivals.
+
+    Between the two, if the settings ask for it, stands the student of mined sequences alone: what is distilled from
+    teachers is what the student has beyond it.
+    """
+    alone = _of_sequences_alone(config.trials) if config.sequence_student else ()
     rivals = (
         Subject(name, tuple(islice(_OF_RIVALS[name], len(config.trials))), is_rival=True) for name in config.rivals
     )
     return (
         Subject(CONTENT_STUDENT, _CONTENT_ONLY),
+        *([Subject(SEQUENCE_STUDENT, alone, may_start_pretrained=True)] if alone else []),
         Subject(STUDENT, config.trials, may_start_pretrained=True),
         *rivals,
     )
+
+
+def _of_sequences_alone(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
+    """The trials without any teacher, each once; none where no trial has a teacher, or none has sequences."""
+    reads_teachers = any(trial.distils or trial.weights.soft_targets for trial in trials)
+    alone = [
+        Trial(
+            weights=Weights.only(
+                sequence_to_item=trial.weights.sequence_to_item, item_to_item=trial.weights.item_to_item
+            ),
+            temperature=trial.temperature,
+            log_q=trial.log_q,
+            history_power=trial.history_power,
+            simulated_cold=trial.simulated_cold,
+            popularity=trial.popularity,
+            hard_negatives=trial.hard_negatives,
+        )
+        for trial in trials
+        if trial.weights.sequence_to_item and reads_teachers
+    ]
+    return tuple(trial for place, trial in enumerate(alone) if trial not in alone[:place])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,7 @@ class Inputs:
 
     Attributes:
         content: folder of the ``encode`` stage; teach, mine: folders with ``<fit>/``.
+        modality_weights: what modalities count in a skip connection, where validation was to tell.
         predicted: folder with ``<fit>/kernel_ridge.parquet``, if that is among the teachers.
         pretrain: folder with ``<fit>/pretrained_student``; None: nobody starts from there.
     """
@@ -50,6 +52,7 @@ class Inputs:
     mine: Path
     predicted: Path
     pretrain: Path | None
+    modality_weights: Mapping[str, float] = field(default_factory=dict)
 
     def table(self, of: Fit, teacher: str) -> Path:
         """A teacher's table."""
@@ -80,7 +83,7 @@ class Training:
         self.student: RecDistillStudent = (
             RecDistillStudent.from_pretrained(inputs.pretrain / of / "pretrained_student")
             if inputs.pretrain is not None and subject.may_start_pretrained
-            else build_student(student, content=inputs.content, seed=seed)
+            else build_student(student, content=inputs.content, seed=seed, modality_weights=inputs.modality_weights)
         )
         self.tower_learning_rate = student.tower_learning_rate
         pairs = inputs.mine / of / "interest_pairs.parquet"

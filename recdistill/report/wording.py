@@ -11,6 +11,7 @@ from recdistill.evaluation.metrics import direction
 SUBJECTS = {
     "student": "Student",
     "content_student": "Content-only student",
+    "sequence_student": "Sequence-only student",
     "pretrained_student": "Pretrained student",
     "raw_content": "Raw content, centred",
     "ridge": "Ridge",

@@ -18,20 +18,33 @@ from recdistill.students.fusion import FusionStudent
 from recdistill.students.hiding import drop_fields
 from recdistill.students.linear import LinearStudent
 from recdistill.students.prompts import PROMPT, Prompt
+from recdistill.students.skip import Skip
+
+Body = FusionStudent | LinearStudent | Skip
 
 
-def build_body(
-    config: RecDistillStudentConfig, featurizer: Featurizer, decoder: PreTrainedModel | None
-) -> FusionStudent | LinearStudent:
-    """The linear or the fusing kind.
+def build_body(config: RecDistillStudentConfig, featurizer: Featurizer, decoder: PreTrainedModel | None) -> Body:
+    """The linear or the fusing kind, perhaps with a skip connection around it.
 
     Args:
         decoder: the fuser with its pretrained weights; None: as configured, if it is, with weights to be loaded.
     """
+    if config.skip is None:
+        return _learned(config, featurizer, decoder, dim=config.dim)
+    widths = {m: featurizer.widths[m] for m in config.modalities or ()}
+    columns: int = config.skip["columns"]
+    learned = _learned(config, featurizer, decoder, dim=config.dim - columns)
+    reduced = columns if columns < sum(widths.values()) else None
+    return Skip(learned, widths=widths, columns=reduced, share=config.skip["share"])
+
+
+def _learned(
+    config: RecDistillStudentConfig, featurizer: Featurizer, decoder: PreTrainedModel | None, *, dim: int
+) -> FusionStudent | LinearStudent:
     widths = {m: featurizer.widths[m] for m in config.modalities or ()}
     prompt_width = featurizer.widths["text"] if config.instructions else None
     if config.kind != "fusion":
-        return LinearStudent(widths=widths, dim=config.dim, dropout=config.feature_dropout, prompt_width=prompt_width)
+        return LinearStudent(widths=widths, dim=dim, dropout=config.feature_dropout, prompt_width=prompt_width)
     fuser = None
     if config.fuser is not None:
         model = decoder if decoder is not None else empty_decoder(config.fuser["architecture"])
@@ -40,7 +53,7 @@ def build_body(
         )
     return FusionStudent(
         widths=widths,
-        dim=config.dim,
+        dim=dim,
         width=config.fusion_width,
         depth=config.fusion_depth,
         heads=config.fusion_heads,

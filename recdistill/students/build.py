@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,18 @@ from recdistill.students.featurizer.featurizer import Featurizer
 from recdistill.students.fusers import architecture_of, embedding_width, load_decoder
 from recdistill.students.modeling import RecDistillStudent
 from recdistill.students.prompts import prompt_features
+from recdistill.students.skip import Skip, fit_content
+from recdistill.students.stage import RAW_CONTENT
 from recdistill.students.tuning import plan_tuning, tuned_towers
 
 
-def build_student(config: StudentConfig, *, content: Path, seed: int) -> RecDistillStudent:
+def build_student(
+    config: StudentConfig, *, content: Path, seed: int, modality_weights: Mapping[str, float] | None = None
+) -> RecDistillStudent:
     """A student with weights drawn from ``seed`` and the featurizer of the ``encode`` stage's folder ``content``.
+
+    Args:
+        modality_weights: what modalities count in a skip connection whose settings leave that open.
 
     Raises:
         UserError: the stage has not run, a modality asked for was not encoded, instructions are asked for and the
@@ -49,6 +57,13 @@ def build_student(config: StudentConfig, *, content: Path, seed: int) -> RecDist
             f"student.heads ({config.heads}) does not divide the fuser's width ({width})",
             remedy="set student.heads to a divisor: the perceiver attends with as many heads",
         )
+    kept = None
+    if config.skip is not None:
+        columns = min(max(1, round(config.dim * config.skip.columns)), config.dim - 1)
+        widths: dict[str, int] = {m: featurizer.widths[m] for m in read}
+        chosen = config.skip.weights if config.skip.weights is not None else modality_weights
+        weights: dict[str, float] = {str(modality): weight for modality, weight in (chosen or {}).items()}
+        kept = fit_content(content / RAW_CONTENT, widths, columns=columns, weights=weights)
     full = RecDistillStudentConfig(
         kind=config.kind,
         dim=config.dim,
@@ -71,6 +86,7 @@ def build_student(config: StudentConfig, *, content: Path, seed: int) -> RecDist
         if decoder is not None
         else None,
         instructions=config.instructions,
+        skip={"share": config.skip.share, "columns": kept[1].width} if config.skip and kept else None,
         towers=plans or None,
         featurizer=featurizer.spec,
     )
@@ -78,6 +94,9 @@ def build_student(config: StudentConfig, *, content: Path, seed: int) -> RecDist
         torch.manual_seed(seed)
         student = RecDistillStudent(full, decoder=decoder, trained={m: getattr(towers, m).trained for m in tuned})
     student.featurizer.load_state_dict(featurizer.state_dict())
+    if kept is not None and isinstance(student.body, Skip):
+        student.body.weight.copy_(kept[0])
+        student.body.content.load_state_dict(kept[1].state_dict())
     if config.instructions:
         student.prompts = prompt_features(featurizer, towers, list(config.instructions.values()))
     return student

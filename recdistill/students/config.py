@@ -107,6 +107,20 @@ class EncodersConfig(Settings):
         return self
 
 
+class SkipConfig(Settings):
+    """Untrained content beside what is learned (a skip connection): content perception that no objective can lose."""
+
+    share: float = Field(0.2, gt=0, lt=1, description="of a vector's squared length, and so of every cosine")
+    columns: float = Field(
+        0.5, gt=0, lt=1, description="share of the student's dim, behind the learned columns: principal components"
+    )
+    weights: dict[Modality, float] | None = Field(
+        None,
+        description="what modalities count in it, 1 where not named; null: what suits raw content best on the "
+        "validation window (content-aware training, which has none: all alike)",
+    )
+
+
 class StudentConfig(Settings):
     """The student's shape."""
 
@@ -118,6 +132,7 @@ class StudentConfig(Settings):
         (32, 64),
         description="narrower widths that are trained to serve as well (Matryoshka); those not below dim are left out",
     )
+    skip: SkipConfig | None = Field(None, description="a skip connection from content; null: every column is learned")
     modalities: tuple[Modality, ...] | None = Field(
         None, min_length=1, description="which to read; null reads all that were encoded"
     )

@@ -18,6 +18,8 @@ class RecDistillStudentConfig(PreTrainedConfig):
         modalities: those the student reads, in its order.
         fuser: of the Hugging Face decoder that fuses its ``architecture`` (a configuration), ``training``, and ``rank``
             and ``alpha`` of its adapters; None without one.
+        skip: ``share`` of the untrained content, and the ``columns`` that are kept of it; None without
+            a skip connection.
         towers: of the towers that belong to the student, by modality: their ``architecture`` and the ``plan`` by which
             they are tuned.
         featurizer: the ``spec`` of :class:`recdistill.students.featurizer.featurizer.Featurizer`.
@@ -39,5 +41,6 @@ class RecDistillStudentConfig(PreTrainedConfig):
     attention: str = "bidirectional"
     fuser: dict[str, Any] | None = None
     instructions: dict[str, str] | None = None
+    skip: dict[str, Any] | None = None
     towers: dict[str, Any] | None = None
     featurizer: dict[str, Any] | None = None

@@ -26,7 +26,7 @@ from recdistill.students.prompts import with_prompt
 
 PROMPTS = {"query": "Love story.", "target": "War: the king of the sea"}
 SUBSETS = (("text",), ("image",), ("image", "text"), ("audio", "image", "text", "structured"), ())
-KINDS = ("linear", "fusion", "qwen3")
+KINDS = ("linear", "fusion", "qwen3", "skip")
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +39,9 @@ def build(world: World, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
     folder = tiny_qwen3(tmp_path_factory.mktemp("decoder"))
 
     def make(kind: str, **changes: Any) -> RecDistillStudent:
-        of_kind = {"kind": "fusion", "fuser": str(folder)} if kind == "qwen3" else {"kind": kind}
-        settings = {"dim": 12, "width": 16, "heads": 2, "queries": 3, "instructions": PROMPTS, **of_kind, **changes}
+        of_kind = {"qwen3": {"kind": "fusion", "fuser": str(folder)}, "skip": {"kind": "linear", "skip": {}}}
+        shape = {"dim": 12, "width": 16, "heads": 2, "queries": 3, "instructions": PROMPTS}
+        settings = {**shape, **of_kind.get(kind, {"kind": kind}), **changes}
         return build_student(StudentConfig.model_validate(settings), content=world.content, seed=2).eval()
 
     return make
@@ -49,6 +50,11 @@ def build(world: World, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
 @pytest.fixture(scope="module", params=KINDS)
 def student(request: pytest.FixtureRequest, build: Callable[..., RecDistillStudent]) -> RecDistillStudent:
     return build(request.param)
+
+
+def prompt_of(student: RecDistillStudent) -> torch.nn.Linear:
+    """The map of instructions' features."""
+    return getattr(student.body, "learned", student.body).prompt
 
 
 def test_an_instruction_changes_vectors_and_each_its_own_way(
@@ -72,7 +78,7 @@ def test_without_an_instruction_it_is_as_if_there_were_none(student: RecDistillS
         plain, asked = student(features, present), student(given, there)
     mixed = student({**given, "instruction": noisy}, {**there, "instruction": some})
     mixed.sum().backward()
-    assert student.body.prompt.weight.grad.isfinite().all()
+    assert prompt_of(student).weight.grad.isfinite().all()
     student.zero_grad()
     torch.testing.assert_close(mixed, torch.where(some[:, None], asked, plain), atol=1e-5, rtol=0)
 
@@ -103,7 +109,7 @@ def test_saved_and_loaded_the_instructions_need_no_tower(
 def test_gradients_reach_the_instructions_weights(student: RecDistillStudent, store: FeatureStore) -> None:
     features, present = store.batch(torch.arange(6))
     student(*with_prompt(features, present, student.instruction("query"))).square().sum().backward()
-    assert student.body.prompt.weight.grad.abs().sum() > 0
+    assert prompt_of(student).weight.grad.abs().sum() > 0
     student.zero_grad()
 
 
@@ -125,7 +131,8 @@ def test_instructions_need_encoded_text(tmp_path: Path, make_config: Callable[..
 def test_instructions_leave_the_other_weights_as_they_are(build: Callable[..., RecDistillStudent]) -> None:
     for kind in KINDS:
         plain, asked = build(kind, instructions={}).state_dict(), build(kind).state_dict()
-        assert set(asked) - set(plain) == {"prompts", "body.prompt.weight", "body.prompt.bias"}
+        body = "body.learned" if kind == "skip" else "body"
+        assert set(asked) - set(plain) == {"prompts", f"{body}.prompt.weight", f"{body}.prompt.bias"}
         assert all(torch.equal(asked[name], plain[name]) for name in plain)
 
 

@@ -22,8 +22,9 @@ class Ranking(Term):
     """Relaxed ranking distillation of items' neighbours; mean over teachers and prefixes.
 
     Of a list items are drawn by their place on it, so that its head counts most (DE-RRD, section 3.2). The anchors are
-    drawn among the step's targets that the teacher knows, the uninteresting items among all that it knows; the latter
-    are shared by the anchors, less each one's own list.
+    drawn among the step's targets that the teacher knows, and some among all that it knows, so that items without
+    behaviour are asked for their neighbours too, where the teacher knows any; the uninteresting items are drawn among
+    all that it knows, and shared by the anchors, less each one's own list.
     """
 
     def __init__(self, given: Given) -> None:
@@ -47,7 +48,12 @@ class Ranking(Term):
         of, known = self._of, self._known[which]
         asked = asked[self._targets[which].confidence[asked] > 0]
         asked = asked if len(asked) else known  # a batch of which the teacher knows nothing
-        anchors = asked[torch.randint(len(asked), (of.anchors,), generator=generator)]
+        anchors = torch.cat(
+            [
+                asked[torch.randint(len(asked), (of.anchors,), generator=generator)],
+                known[torch.randint(len(known), (of.catalogue_anchors,), generator=generator)],
+            ]
+        )
         lists = self._lists[which][anchors]  # [A, K]
         chance = torch.exp(-torch.arange(lists.shape[1]) / of.decay)
         drawn = torch.multinomial(chance.expand(len(anchors), -1), of.drawn, generator=generator).sort(dim=1).values
@@ -58,9 +64,10 @@ class Ranking(Term):
 
     def _teach(self, which: int, rows: Tensor, batch: Encoded) -> Tensor:
         of = self._of
-        sizes = (of.anchors, of.anchors * of.drawn, of.uninteresting)
+        anchors = of.anchors + of.catalogue_anchors
+        sizes = (anchors, anchors * of.drawn, of.uninteresting)
         anchor, drawn, other = rows.split(sizes)
-        drawn = drawn.view(of.anchors, of.drawn)
+        drawn = drawn.view(anchors, of.drawn)
         # Not on the anchor's own list, nor the anchor.
         off = ~(self._lists[which][anchor][:, :, None] == other).any(dim=1) & (anchor[:, None] != other)
         weight = self._targets[which].confidence[anchor]
