@@ -34,7 +34,8 @@ class Outcome:
         measure = training.measure(validation)
         if validation.choose_by != "recall" and measure == RECALL:
             vectors = training.vectors()
-            score, gid = validation.choice(fitted.best_score, vectors, level=training.level(vectors))
+            cosine, level = training.geometry == "cosine", training.level(vectors)
+            score, gid = validation.choice(fitted.best_score, vectors, cosine=cosine, level=level)
         return cls(trial, fitted, training, score, measure, gid)
 
     def told(self) -> dict[str, float]:

@@ -75,16 +75,20 @@ class Validation:
             vectors, self.cases, new=self.new, cutoffs=cutoffs, places=at.all_at, cosine=cosine, level=level
         )
 
-    def gid(self, vectors: np.ndarray) -> float:
-        """I2i recall@100 in the window's own ID space (METHOD 5, Gid-i2i); NaN where the window judges no pair."""
+    def gid(self, vectors: np.ndarray, *, cosine: bool = True, level: np.ndarray | None = None) -> float:
+        """I2i recall@100 in the window's own ID space (METHOD 5, Gid-i2i), as :meth:`recall` takes its vectors.
+
+        NaN where the window judges no pair.
+        """
         questions = self._pairs
         if not len(questions):
             return math.nan
-        subject = VectorSubject("student", vectors, np.ones(len(vectors), dtype=bool))
+        every = np.ones(len(vectors), dtype=bool)
+        subject = VectorSubject("student", vectors, every, cosine=cosine, level=level)
         return recall_at_k(subject.ranks(questions), k=_GID_AT)
 
     def choice(
-        self, recall: float, vectors: np.ndarray, *, level: np.ndarray | None = None
+        self, recall: float, vectors: np.ndarray, *, cosine: bool = True, level: np.ndarray | None = None
     ) -> tuple[float, float | None]:
         """What is chosen by, and Gid if it was asked for; a window without judged pairs leaves recall alone to choose.
 
@@ -92,13 +96,13 @@ class Validation:
 
         Args:
             recall: of the vectors.
-            level: [I] added to each item's score, if any.
+            vectors, cosine, level: as :meth:`recall` takes them.
         """
         if self.choose_by == "recall" or (self.choose_by == "frontier" and not self.asks_about_new):
             return recall, None
         if self.choose_by == "frontier":
-            return self.area(vectors, level=level), None
-        gid = self.gid(vectors)
+            return self.area(vectors, cosine=cosine, level=level), None
+        gid = self.gid(vectors, cosine=cosine, level=level)
         if math.isnan(gid):
             return recall, None
         return (gid if self.choose_by == "gid" else math.sqrt(recall * gid)), gid
