@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recdistill.distill.config import OF_TEACHERS, DistillConfig, Trial
-from recdistill.distill.training import RECALL, Training
-from recdistill.distill.validation import Validation
+from recdistill.distill.training import Training
+from recdistill.distill.validation import RECALL, Validation
 from recdistill.training import Fitted
 
 
@@ -17,7 +17,7 @@ class Outcome:
     Attributes:
         score: what validation chooses by.
         measure: what the best step was chosen by.
-        gid: i2i recall@100 in the window's ID space, where it was asked for.
+        others: the further figures that validation chooses by, by name.
     """
 
     trial: Trial
@@ -25,23 +25,23 @@ class Outcome:
     training: Training
     score: float
     measure: str
-    gid: float | None
+    others: dict[str, float]
 
     @classmethod
     def of(cls, trial: Trial, fitted: Fitted, training: Training, validation: Validation) -> Outcome:
         """Of a training that holds its best state."""
-        score, gid = fitted.best_score, None
+        score, others = fitted.best_score, dict[str, float]()
         measure = training.measure(validation)
         if validation.choose_by != "recall" and measure == RECALL:
             vectors = training.vectors()
             cosine, level = training.geometry == "cosine", training.level(vectors)
-            score, gid = validation.choice(fitted.best_score, vectors, cosine=cosine, level=level)
-        return cls(trial, fitted, training, score, measure, gid)
+            score, others = validation.choice(fitted.best_score, vectors, cosine=cosine, level=level)
+        return cls(trial, fitted, training, score, measure, others)
 
     def told(self) -> dict[str, float]:
-        """Its figures."""
-        figures = {f"validation_{self.measure}": self.fitted.best_score}
-        return figures if self.gid is None else figures | {"validation_gid_at_100": self.gid}
+        """Its figures: what its steps were chosen by, and what it was chosen by itself."""
+        figures = {self.measure: self.fitted.best_score, **self.others}
+        return {f"validation_{name}": value for name, value in figures.items()}
 
 
 def teachers_read(config: DistillConfig, trial: Trial) -> tuple[str, ...]:

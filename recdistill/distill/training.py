@@ -23,7 +23,7 @@ from recdistill.distill.subjects import Subject
 from recdistill.distill.teachers import Scorer, load_targets
 from recdistill.distill.terms import Given, build_terms
 from recdistill.distill.terms.term import Geometry
-from recdistill.distill.validation import Validation
+from recdistill.distill.validation import AREA, RECALL, Validation
 from recdistill.distill.weighting import make_weighting
 from recdistill.students import FeatureSource, RecDistillStudent, StudentConfig, build_student
 from recdistill.students.tuning import TrainedState, parameter_groups
@@ -31,7 +31,6 @@ from recdistill.training import Fitted, LogFn, Stateful, fit
 
 # What a weighting learns must go far in a few hundred steps: its learning rate is so many times the student's.
 _OF_WEIGHTING = 20.0
-RECALL, AREA = "recall_at_10", "frontier_area"
 
 
 @dataclass(frozen=True)

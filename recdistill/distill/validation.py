@@ -26,6 +26,7 @@ from recdistill.retrieval.ranks import seq2item_recall
 
 _RECALL_AT = 10
 _GID_AT = 100
+RECALL, GID, AREA = f"recall_at_{_RECALL_AT}", f"gid_at_{_GID_AT}", "frontier_area"
 
 
 @dataclass(frozen=True)
@@ -89,23 +90,25 @@ class Validation:
 
     def choice(
         self, recall: float, vectors: np.ndarray, *, cosine: bool = True, level: np.ndarray | None = None
-    ) -> tuple[float, float | None]:
-        """What is chosen by, and Gid if it was asked for; a window without judged pairs leaves recall alone to choose.
+    ) -> tuple[float, dict[str, float]]:
+        """What is chosen by, and the figures beside recall that it is made of, by name.
 
-        So does one without questions about new items, where the frontier was to choose.
+        A window without judged pairs leaves recall alone to choose; so does one without questions about new items,
+        where the frontier was to choose.
 
         Args:
             recall: of the vectors.
             vectors, cosine, level: as :meth:`recall` takes them.
         """
         if self.choose_by == "recall" or (self.choose_by == "frontier" and not self.asks_about_new):
-            return recall, None
+            return recall, {}
         if self.choose_by == "frontier":
-            return self.area(vectors, cosine=cosine, level=level), None
+            area = self.area(vectors, cosine=cosine, level=level)
+            return area, {AREA: area}
         gid = self.gid(vectors, cosine=cosine, level=level)
         if math.isnan(gid):
-            return recall, None
-        return (gid if self.choose_by == "gid" else math.sqrt(recall * gid)), gid
+            return recall, {}
+        return (gid if self.choose_by == "gid" else math.sqrt(recall * gid)), {GID: gid}
 
     @cached_property
     def _pairs(self) -> Questions:

@@ -9,3 +9,9 @@ from topical_world import TopicalWorld
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> TopicalWorld:
     return TopicalWorld.plant(tmp_path_factory.mktemp("topical"))
+
+
+@pytest.fixture(scope="session")
+def world_with_new(tmp_path_factory: pytest.TempPathFactory) -> TopicalWorld:
+    """With twenty items that no training knows of the selection fit."""
+    return TopicalWorld.plant(tmp_path_factory.mktemp("new"), new=20)

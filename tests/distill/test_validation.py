@@ -35,3 +35,24 @@ def test_gid_judges_items_as_the_table_that_is_written_serves_them(world: Topica
             assert asked.choice(0.3, vectors, cosine=geometry == "cosine", level=level)[0] == expected
             figures.add(expected)
     assert len(figures) == 4
+
+
+def test_the_frontier_prefers_whom_new_items_stand_well_with_and_recall_does_not(world_with_new: TopicalWorld):
+    def both(by: By) -> list[float]:
+        asked = validation(world_with_new, by)
+        assert asked.asks_about_new and asked.new.tolist() == [False] * 60 + [True] * 20
+        return [asked.choice(asked.recall(of), of)[0] for of in (blind, seeing)]
+
+    rng = np.random.default_rng(3)
+    blind, seeing = PLANTED.copy(), PLANTED + rng.normal(0, 0.4, PLANTED.shape).astype(np.float32)
+    sunk = np.eye(8, dtype=np.float32)[7]  # new items stand aside, below all others, each with another topic or its own
+    blind[60:] = sunk + 0.4 * np.roll(PLANTED[60:], 1, axis=0)
+    seeing[60:] = sunk + 0.2 * PLANTED[60:]
+    recall, area = both("recall"), both("frontier")
+    assert recall[0] > recall[1] and area[0] < area[1]
+    _, told = validation(world_with_new, "frontier").choice(0.3, seeing)
+    assert told == {"frontier_area": area[1]}
+
+
+def test_without_questions_about_new_items_recall_chooses_in_the_frontier_s_stead(world: TopicalWorld):
+    assert validation(world, "frontier").choice(0.3, PLANTED) == (0.3, {})

@@ -40,8 +40,8 @@ class TopicalWorld:
     curves: dict[str, list[tuple[int, dict[str, float]]]] = field(default_factory=dict)
 
     @classmethod
-    def plant(cls, root: Path) -> TopicalWorld:
-        """Write it."""
+    def plant(cls, root: Path, *, new: int = 0) -> TopicalWorld:
+        """Write it; the last ``new`` items are met in validation and test alone."""
         rng = np.random.default_rng(0)
         world = cls(root)
         tags = [
@@ -61,7 +61,7 @@ class TopicalWorld:
             }
         )
         encode(encoders, data=root / "data", out=world.content)
-        _write_log(world.fold.root, rng)
+        _write_log(world.fold.root, rng, new=new)
         truth = np.eye(TOPICS)[TOPIC]
         for fit in FITS:
             _write_pairs(world.fold, fit, root / "mine" / fit / "interest_pairs.parquet")
@@ -140,11 +140,12 @@ def topic_recall(vectors: np.ndarray) -> float:
     return float((TOPIC[near] == TOPIC[:, None]).mean())
 
 
-def _write_log(folder: Path, rng: np.random.Generator) -> None:
+def _write_log(folder: Path, rng: np.random.Generator, *, new: int) -> None:
     rows = []
     for user in range(USERS):
         for window, events in enumerate((14, 6, 6)):
             weight = np.where(user % TOPICS == TOPIC, 15.0, 1.0)
+            weight[ITEMS - new :] *= window > 0
             chosen = rng.choice(ITEMS, events, replace=False, p=weight / weight.sum())
             times = window * 1000 + rng.integers(0, 900, events)
             rows += [(f"u{user:02d}", IDS[item], at, ["like"]) for item, at in zip(chosen, times, strict=True)]
