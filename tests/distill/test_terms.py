@@ -123,6 +123,29 @@ def test_catalogue_items_are_taught_beside_the_targets(world: TopicalWorld, tmp_
     assert set(batch.rows[batch.asked].tolist()) == targets
 
 
+def test_items_that_count_as_never_met_have_the_even_chance(world: TopicalWorld, tmp_path):
+    def chances(share: float) -> Tensor:
+        torch.manual_seed(0)
+        return world.training(trial("sequence_to_item", simulated_cold=share)).terms["sequence_to_item"]._chances()
+
+    own, even = chances(0.0), -np.log(ITEMS)
+    assert torch.equal(chances(1.0), torch.full((ITEMS,), even))
+    some = chances(0.5)
+    unseen = some == torch.tensor(even).float()
+    assert 0.3 < unseen.float().mean() < 0.7 and torch.equal(some[~unseen], own[~unseen])
+
+
+def test_with_all_items_never_met_nothing_is_corrected(world: TopicalWorld, tmp_path):
+    # One number taken from all logits of a query changes nothing.
+    values = {}
+    for name, more in (("all", {"simulated_cold": 1.0}), ("none", {"log_q": 0.0}), ("corrected", {})):
+        with step_of(world.training(trial("sequence_to_item", **more)), tmp_path) as step:
+            torch.manual_seed(0)
+            values[name] = step(0)["sequence_to_item"]
+    assert values["all"] == pytest.approx(values["none"], rel=1e-6)
+    assert abs(values["corrected"] - values["none"]) > 1e-3
+
+
 def test_lists_of_neighbours_are_the_nearest_known_items():
     torch.manual_seed(0)
     vectors = torch.nn.functional.normalize(torch.randn(12, 4), dim=1)
