@@ -21,7 +21,7 @@ from recdistill.distill.training import Inputs, Training
 from recdistill.distill.validation import Validation
 from recdistill.evaluation.config import EvaluateConfig
 from recdistill.retrieval.config import QuestionsConfig
-from recdistill.retrieval.questions import fold_cases
+from recdistill.retrieval.questions import choosing_cases
 from recdistill.students import StudentConfig, feature_source
 from recdistill.training import LogFn
 
@@ -58,8 +58,11 @@ def distill(
         pretrain: folder with ``<fit>/pretrained_student``, from which the student starts; None: from drawn weights.
         key: fingerprint that a checkpoint must carry to be resumed.
         log: gives the curve of a name.
+
+    Raises:
+        UserError: the validation window asks nothing, or an input is missing or broken.
     """
-    cases = fold_cases(questions, fold, "selection", seed=seed)
+    cases = choosing_cases(questions, fold, seed=seed)
     features = feature_source(student, content=content, data=data, item_ids=cases.item_ids)
     predicted = out / "predicted"
     if KERNEL_RIDGE in {name for _, name in config.named_teachers()}:

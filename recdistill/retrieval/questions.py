@@ -6,6 +6,7 @@ import numpy as np
 
 from recdistill.contracts.fold import Fit, Fold
 from recdistill.contracts.log import Log
+from recdistill.errors import UserError
 from recdistill.retrieval.cases import Agree, Cases, seq2item_cases
 from recdistill.retrieval.config import QuestionsConfig
 from recdistill.retrieval.hashing import hash_ids, mix
@@ -49,6 +50,22 @@ def fold_cases(
         return cases
     draw = mix(seed, hash_ids(cases.user_ids)[cases.user], hash_ids(cases.item_ids)[cases.target])
     return cases.take(np.sort(np.argsort(draw, kind="stable")[: config.validation_cases]))
+
+
+def choosing_cases(config: QuestionsConfig, fold: Fold, fit: Fit = "selection", *, seed: int) -> Cases:
+    """:func:`fold_cases` for who chooses by them, and cannot without any.
+
+    Raises:
+        UserError: the window asks nothing.
+    """
+    cases = fold_cases(config, fold, fit, seed=seed)
+    if not len(cases):
+        raise UserError(
+            f"the validation window asks nothing: no positive of it has {config.min_history} earlier ones of the same "
+            "user",
+            remedy="lower evaluate.seq2item.min_history, or widen split's validation window",
+        )
+    return cases
 
 
 def draw_users(log: Log, *, count: int, min_positive: int, seed: int) -> Log:

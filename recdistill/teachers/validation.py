@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from recdistill.contracts.fold import Fit, Fold
-from recdistill.errors import UserError
 from recdistill.retrieval.cases import Cases
 from recdistill.retrieval.config import QuestionsConfig
-from recdistill.retrieval.questions import fold_cases
+from recdistill.retrieval.questions import choosing_cases, fold_cases
 from recdistill.retrieval.ranks import case_ranks, target_ranks
 
 _CUT = 10
@@ -51,13 +50,7 @@ class Questions:
         self, config: QuestionsConfig, fold: Fold, fit: Fit = "selection", *, state_length: int, seed: int
     ) -> None:
         """Draw them from the fit's target window; ``state_length`` items are what a sequence model sees."""
-        drawn = fold_cases(config, fold, fit, seed=seed)
-        if not len(drawn):
-            raise UserError(
-                f"the validation window asks nothing: no positive of it has {config.min_history} earlier ones of the "
-                "same user",
-                remedy="lower evaluate.seq2item.min_history, or widen split's validation window",
-            )
+        drawn = choosing_cases(config, fold, fit, seed=seed)
         in_order = fold_cases(config, fold, fit, seed=seed, length=state_length, last=state_length)
         same = pd.MultiIndex.from_arrays([in_order.user, in_order.target])
         place = same.get_indexer(pd.MultiIndex.from_arrays([drawn.user, drawn.target]))

@@ -15,6 +15,7 @@ from recdistill.contracts.tables import EmbeddingTable
 from recdistill.distill.config import DistillConfig, Rival, Trial, Weights
 from recdistill.distill.outcome import teachers_read, without
 from recdistill.distill.validation import Validation
+from recdistill.errors import UserError
 from recdistill.retrieval.questions import fold_cases
 from recdistill.training import Fitted, fit
 
@@ -127,6 +128,28 @@ def test_choosing_by_gid_asks_the_window_s_own_id_space(world: TopicalWorld):
     unit = [(of / np.linalg.norm(of, axis=1, keepdims=True)).astype(np.float32) for of in (truth, noise)]
     assert asked.recall(unit[0]) > asked.recall(unit[1])
     good, bad = (asked.choice(asked.recall(of), of) for of in unit)
-    assert good[0] > bad[0] and good[1] is not None
-    assert good[0] == pytest.approx((asked.recall(unit[0]) * good[1]) ** 0.5)
-    assert Validation(cases, world.fold, JUDGING, "recall", 0).choice(0.3, unit[0]) == (0.3, None)
+    assert good[0] > bad[0] and set(good[1]) == {"gid_at_100"}
+    assert good[0] == pytest.approx((asked.recall(unit[0]) * good[1]["gid_at_100"]) ** 0.5)
+    assert Validation(cases, world.fold, JUDGING, "recall", 0).choice(0.3, unit[0]) == (0.3, {})
+
+
+def test_by_the_frontier_the_trial_with_the_largest_area_is_chosen_and_told(world_with_new: TopicalWorld, tmp_path):
+    lost = {"weights": Weights.only(alignment=1.0).model_dump()}
+    told = world_with_new.distill(
+        tmp_path, {}, lost, {"temperature": 0.3}, choose_by="frontier", steps=20, teachers=("noise",)
+    )
+    student, areas = told["student"], told["student"]["validation_frontier_area"]
+    assert student["chosen"] == student["trials"][int(np.argmax(areas))] != student["trials"][1]
+    assert len(set(areas)) == 3 and len(student["validation_recall_at_10"]) == 3
+
+
+def test_a_window_that_asks_nothing_is_told_of_before_anything_is_trained(world: TopicalWorld, tmp_path, monkeypatch):
+    def train(*_: Any) -> None:
+        raise AssertionError("trained")
+
+    monkeypatch.setattr(module.DistillStep, "__call__", train)
+    monkeypatch.setattr("topical_world.QUESTIONS", QUESTIONS.model_copy(update={"min_history": 1000}))
+    with pytest.raises(UserError, match=r"validation window asks nothing.*1000 earlier") as caught:
+        world.distill(tmp_path, {})
+    assert "min_history" in caught.value.remedy
+    assert not any(tmp_path.iterdir())
