@@ -17,7 +17,7 @@ from recdistill.distill.config import KERNEL_RIDGE, DistillConfig, Trial
 from recdistill.distill.heads import MeanHead, TransformerHead
 from recdistill.distill.negatives import NegativeMiner
 from recdistill.distill.pairs import InterestPairs
-from recdistill.distill.popularity import log_popularity
+from recdistill.distill.popularity import log_popularity, predicted_popularity
 from recdistill.distill.step import DistillStep
 from recdistill.distill.subjects import Subject
 from recdistill.distill.teachers import Scorer, load_targets
@@ -25,6 +25,7 @@ from recdistill.distill.terms import Given, build_terms
 from recdistill.distill.terms.term import Geometry
 from recdistill.distill.validation import AREA, RECALL, Validation
 from recdistill.distill.weighting import make_weighting
+from recdistill.features.content_level import level_file
 from recdistill.students import FeatureSource, RecDistillStudent, StudentConfig, build_student
 from recdistill.students.tuning import TrainedState, parameter_groups
 from recdistill.training import Fitted, LogFn, Stateful, fit
@@ -190,7 +191,11 @@ class Training:
         return vectors.numpy()
 
     def write(self, folder: Path) -> None:
-        """Save the model, the sequence head if it has weights, and the catalogue's vectors; of a rival these alone."""
+        """Save the model, the sequence head if it has weights, and the catalogue's vectors; of a rival these alone.
+
+        Where items have levels, beside the model what an item that nobody has met gets: a
+        :class:`recdistill.features.content_level.ContentLevel`.
+        """
         name, keeps_model = self.subject.name, not self.subject.is_rival
         if keeps_model:
             self.student.eval().save_pretrained(folder / name)
@@ -205,5 +210,7 @@ class Training:
             **({"prefixes": list(self.student.prefixes)} if keeps_model else {}),
         }
         vectors = self.vectors()
+        if keeps_model and self.trial.popularity:  # of items that are yet to come
+            predicted_popularity(self._support, vectors).times(self.trial.popularity).save(folder / level_file(name))
         table = EmbeddingTable(self.item_ids, vectors, metadata=provenance, level=self.level(vectors))
         table.write(folder / f"{name}.parquet")

@@ -24,7 +24,9 @@ _TYPES: dict[str, DataType | Array] = {
 }
 
 
-def save_model(path: Path, *, student: Path, codebooks: Path, items: Path, level: float) -> None:
+def save_model(
+    path: Path, *, student: Path, codebooks: Path, items: Path, level: float, content_level: Path | None
+) -> None:
     """Write the model folder ``path`` (load it with ``mlflow.pyfunc.load_model``).
 
     Its signature names the content columns of the catalogue, each optional, and the JSON column ``item``.
@@ -34,6 +36,7 @@ def save_model(path: Path, *, student: Path, codebooks: Path, items: Path, level
         codebooks: the semantic IDs' codebooks.
         items: the catalogue, read for its column names only.
         level: of new items, which is all that a model of unseen items embeds.
+        content_level: what their content adds to it (:class:`recdistill.features.content_level.ContentLevel`).
     """
     inputs: list[ColSpec | TensorSpec] = [
         ColSpec(kind, column, required=False)
@@ -48,13 +51,16 @@ def save_model(path: Path, *, student: Path, codebooks: Path, items: Path, level
         ColSpec(DataType.string, "semantic_id"),
         ColSpec(DataType.double, "level"),
     ]
+    artifacts = {"student": student, "codebooks": codebooks}
+    if content_level is not None:
+        artifacts["content_level"] = content_level
     with warnings.catch_warnings():
         # An example would be sent through the whole model, towers and all, at every export.
         warnings.filterwarnings("ignore", message=".*input example was not provided")
         mlflow.pyfunc.save_model(
             path=str(path),
             python_model=str(_CODE),
-            artifacts={"student": str(student), "codebooks": str(codebooks)},
+            artifacts={name: str(of) for name, of in artifacts.items()},
             model_config={names.LEVEL: level},
             signature=ModelSignature(inputs=Schema(inputs), outputs=Schema(outputs)),
             # Without the build's own mark (torch 2.13.0+cpu), which no index may have.

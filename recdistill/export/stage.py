@@ -24,6 +24,7 @@ from recdistill.contracts.tables import EmbeddingTable, read_table, write_json, 
 from recdistill.errors import UserError
 from recdistill.export.config import ExportConfig
 from recdistill.export.level import new_item_level, unknown_items
+from recdistill.features.content_level import ContentLevel, level_file
 from recdistill.features.match import COLUMNS, MatchFeatures
 from recdistill.features.semantic_ids import fit_codebooks, quality, to_items_table, to_table
 from recdistill.features.space import Space, to_unit
@@ -31,6 +32,7 @@ from recdistill.retrieval.config import LevelConfig, QuestionsConfig
 from recdistill.retrieval.levels import with_level
 
 CODEBOOKS = "semantic_id_codebooks.safetensors"
+CONTENT_LEVEL = "content_level.safetensors"
 MANIFEST = "export.json"
 
 
@@ -52,13 +54,15 @@ def export(
     ``semantic_ids.parquet`` and ``sid_items.parquet`` (ID → items), with the codebooks that code new items ·
     ``match_features.parquet`` (the test window's events against each user's history strictly before; the level is no
     part of them) · ``student/`` (``AutoModel.from_pretrained`` after ``import recdistill``) · ``mlflow_model/``
-    (pyfunc) · ``export.json`` (provenance, widths, counts, the level, sha256 of every file).
+    (pyfunc) · where the student gives items a level of their own, ``content_level.safetensors``, by which
+    ``mlflow_model/`` tells that of an item it has never seen, beside the new-item level · ``export.json`` (provenance, widths, counts, the level, sha256 of every file).
 
     Args:
         level: how the new-item level is found; the selection fit's student is asked where validation tells it.
         questions: those of the validation window.
         data: folder with the canonical ``items`` table.
-        distill: folder with ``final/student.parquet``, ``final/student/`` and ``selection/student.parquet``.
+        distill: folder with ``final/student.parquet``, ``final/student/`` and ``selection/student.parquet``; and
+            ``final/student_level.safetensors``, if the table has levels.
 
     Raises:
         UserError: the student or its table is missing, or the table does not cover the catalogue.
@@ -91,8 +95,11 @@ def export(
     matched = _match(config, fold, Space.of(table, fold.item_ids(), centre=config.centre))
     write_table(matched, out / "match_features.parquet", metadata={**provenance, **config.match.model_dump()})
     _copy_folder(distill / "final" / "student", out / "student")
+    if own is not None:
+        _content_level(distill / "final" / level_file("student")).save(out / CONTENT_LEVEL)
     if config.mlflow_model:
-        _save_mlflow(out, items=data / "items.parquet", level=raised)
+        of_content = None if own is None else out / CONTENT_LEVEL
+        _save_mlflow(out, items=data / "items.parquet", level=raised, content_level=of_content)
     write_json(
         {
             "recdistill": importlib.metadata.version("recdistill"),
@@ -154,12 +161,28 @@ def _copy_folder(source: Path, target: Path) -> None:
         shutil.copytree(source, staged)
 
 
-def _save_mlflow(out: Path, *, items: Path, level: float) -> None:
+def _content_level(path: Path) -> ContentLevel:
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file, by which new items get the level that the student's table gives the others",
+            remedy="run the distill stage again",
+        )
+    return ContentLevel.load(path)
+
+
+def _save_mlflow(out: Path, *, items: Path, level: float, content_level: Path | None) -> None:
     # mlflow takes seconds to import; commands that export nothing must not pay for it.
     from recdistill.export.mlflow_save import save_model
 
     with _staged(out / "mlflow_model") as staged:
-        save_model(staged, student=out / "student", codebooks=out / CODEBOOKS, items=items, level=level)
+        save_model(
+            staged,
+            student=out / "student",
+            codebooks=out / CODEBOOKS,
+            items=items,
+            level=level,
+            content_level=content_level,
+        )
 
 
 @contextmanager

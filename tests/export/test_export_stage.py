@@ -19,6 +19,7 @@ from recdistill.contracts.validate import violations_of
 from recdistill.errors import UserError
 from recdistill.export import ExportConfig, export
 from recdistill.features.config import SemanticIdConfig
+from recdistill.features.content_level import ContentLevel
 from recdistill.features.semantic_ids import Codebooks
 from recdistill.retrieval.config import LevelConfig, QuestionsConfig
 from recdistill.retrieval.questions import fold_cases
@@ -189,6 +190,31 @@ def test_mlflow_model_predicts_as_the_student_does(world: World, exported: Path)
     assert not list((exported / "mlflow_model").rglob("*.pkl"))
     signature = {column.name: column.required for column in model.metadata.get_input_schema()}
     assert signature == {"text_title": False, "tags_genre": False, "image": False, "audio": False, "item": False}
+
+
+def test_the_model_gives_a_new_item_the_level_that_the_table_gives_it(world: World, tmp_path: Path) -> None:
+    import mlflow.pyfunc
+
+    distill = tmp_path / "distill"
+    shutil.copytree(world.root / "distill", distill)
+    rng = np.random.default_rng(0)
+    told = ContentLevel(rng.normal(size=8), 0.5)
+    table = EmbeddingTable.read(distill / "final" / "student.parquet")
+    unit = table.vectors / np.linalg.norm(table.vectors, axis=1, keepdims=True)
+    known = np.isin(table.ids, world.fold.item_ids()[np.unique(world.fold.training("final").item)])
+    levels = np.where(known, 2.0, told(unit)).astype(np.float32)  # of known items what users say
+    EmbeddingTable(table.ids, table.vectors, metadata=table.metadata, level=levels).write(
+        distill / "final" / "student.parquet"
+    )
+    with pytest.raises(UserError, match=r"student_level\.safetensors: no such file"):
+        _export(world, tmp_path / "out", of=distill)
+    told.save(distill / "final" / "student_level.safetensors")
+    _export(world, tmp_path / "out", of=distill)
+    written = EmbeddingTable.read(tmp_path / "out" / "item_embeddings.parquet")
+    items = pd.read_parquet(world.root / "data" / "items.parquet").set_index("item_id").loc[written.ids[~known]]
+    answer = mlflow.pyfunc.load_model(str(tmp_path / "out" / "mlflow_model")).predict(items.reset_index(drop=True))
+    assert len(answer) > 5 and answer.level.std() > 0.01
+    np.testing.assert_allclose(answer.level, written.level[~known], atol=1e-5)
 
 
 def test_exporting_again_replaces_everything(world: World, exported: Path, tmp_path: Path) -> None:
