@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from recdistill.distill.pairs import Batch
 from recdistill.students import RecDistillStudent
-from recdistill.students.source import Features
+from recdistill.students.source import Features, take
 
 
 def _none() -> Tensor:
@@ -55,6 +55,7 @@ class Encoded:
         head: makes a query's vector of its items' ([B, L, d] and [B, L] bool → [B, d]).
         prefixes: widths that serve.
         query_widths: prefixes of which the head makes a query's vector.
+        again: [n, d] each, what :meth:`encode_again` gave.
     """
 
     draw: Draw
@@ -65,6 +66,18 @@ class Encoded:
     head: nn.Module
     prefixes: tuple[int, ...]
     query_widths: tuple[int, ...]
+    again: list[Tensor] = field(default_factory=list)
+
+    def encode_again(self, places: Tensor) -> Tensor:
+        """[n, d] of some of the step's items, by another draw of what training hides."""
+        vectors: Tensor = self.student(*take(self.features, self.present, places))
+        self.again.append(vectors)
+        return vectors
+
+    @property
+    def outputs(self) -> list[Tensor]:
+        """All that the student gave for the step, of which objectives are functions."""
+        return [self.vectors, *self.again]
 
     @property
     def rows(self) -> Tensor:

@@ -59,7 +59,7 @@ class DistillStep:
             module.train()
         batch = self._encode(step)
         parts = {name: self.terms[name](batch) for name in self._curriculum.at(step)}
-        loss = self.weighting(parts, batch.vectors)
+        loss = self.weighting(parts, batch.outputs)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self._parameters, self.config.clip_norm)

@@ -1,11 +1,11 @@
 """Rules by which the objectives' values become one loss.
 
-Shapes: N items of a step, d student width.
+Shapes: N items of a step, n items encoded once more, d student width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,12 +21,12 @@ class Weighting(nn.Module):
         self.names = tuple(name for name, weight in dict(weights).items() if weight)
         self._weights = {name: float(getattr(weights, name)) for name in self.names}
 
-    def forward(self, parts: Mapping[str, Tensor], vectors: Tensor) -> Tensor:
+    def forward(self, parts: Mapping[str, Tensor], outputs: Sequence[Tensor]) -> Tensor:
         """The loss.
 
         Args:
             parts: name → scalar of the objectives that the step computed.
-            vectors: [N, d] of which they are functions.
+            outputs: [N, d], [n, d] … all vectors of the student's of which they are functions.
         """
         return torch.stack([self._weights[name] * value for name, value in parts.items()]).sum()
 
@@ -48,7 +48,7 @@ class Uncertainty(Weighting):
         super().__init__(weights)
         self.log_variance = nn.Parameter(torch.zeros(len(self.names)))
 
-    def forward(self, parts: Mapping[str, Tensor], vectors: Tensor) -> Tensor:
+    def forward(self, parts: Mapping[str, Tensor], outputs: Sequence[Tensor]) -> Tensor:
         """The loss; it may be below 0."""
         learned = dict(zip(self.names, self.log_variance.clamp(-self.bound, self.bound), strict=True))
         return torch.stack(
@@ -65,10 +65,11 @@ class Uncertainty(Weighting):
 
 
 class GradientNorm(Weighting):
-    """All objectives pull at the vectors as hard as the first; the weights are then shares of that pull.
+    """All objectives pull at the student's output as hard as the first; the weights are then shares of that pull.
 
-    GradNorm's balance at α = 0 (Chen et al., ICML 2018, 1711.02257), taken at the student's vectors and set at once
-    instead of learned: an objective is multiplied by the first one's gradient norm over its own, as running means.
+    GradNorm's balance at α = 0 (Chen et al., ICML 2018, 1711.02257), taken at the student's output and set at once
+    instead of learned: an objective is multiplied by the first one's gradient norm over its own, as running means. The
+    norm is over all vectors that the objective reads, of a second view of an item as of the first.
     """
 
     def __init__(self, weights: Weights, *, decay: float = 0.9, most: float = 100.0) -> None:
@@ -84,11 +85,11 @@ class GradientNorm(Weighting):
         self.norm: Tensor
         self._told: dict[str, float] = {}
 
-    def forward(self, parts: Mapping[str, Tensor], vectors: Tensor) -> Tensor:
-        """The loss. Takes one backward from each objective to the vectors."""
+    def forward(self, parts: Mapping[str, Tensor], outputs: Sequence[Tensor]) -> Tensor:
+        """The loss. Takes one backward from each objective to the student's output."""
         at = [self.names.index(name) for name in parts]
         with torch.no_grad():
-            now = torch.stack([_pull(value, vectors) for value in parts.values()])
+            now = torch.stack([_pull(value, outputs) for value in parts.values()])
             before = self.norm[at]
             self.norm[at] = torch.where(before > 0, self._decay * before + (1 - self._decay) * now, now)
         scales = self._scales(at)
@@ -113,9 +114,10 @@ def make_weighting(trial: Trial) -> Weighting:
     return rules[trial.weighting](trial.weights)
 
 
-def _pull(value: Tensor, vectors: Tensor) -> Tensor:
-    """Norm of an objective's gradient at the vectors."""
+def _pull(value: Tensor, outputs: Sequence[Tensor]) -> Tensor:
+    """Norm of an objective's gradient at the student's output."""
     if not value.requires_grad:
         return value.new_zeros(())
-    (gradient,) = torch.autograd.grad(value, vectors, retain_graph=True, allow_unused=True)
-    return value.new_zeros(()) if gradient is None else gradient.norm()
+    gradients = torch.autograd.grad(value, list(outputs), retain_graph=True, allow_unused=True)
+    norms = [gradient.norm() for gradient in gradients if gradient is not None]
+    return torch.stack(norms).norm() if norms else value.new_zeros(())

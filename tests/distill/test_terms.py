@@ -123,6 +123,21 @@ def test_catalogue_items_are_taught_beside_the_targets(world: TopicalWorld, tmp_
     assert set(batch.rows[batch.asked].tolist()) == targets
 
 
+@pytest.mark.parametrize("name", [name for name in TERMS if name not in get_args(Rival)])
+def test_all_that_moves_the_student_passes_the_outputs_that_weighting_sees(world: TopicalWorld, tmp_path, name):
+    # The pull at the outputs, carried on through the student, is the whole gradient of its weights.
+    training = world.training(trial(name))
+    with step_of(training, tmp_path) as step:
+        batch = step._encode(0)
+        value = step.terms[name](batch)
+    weights = list(training.student.parameters())
+    at = torch.autograd.grad(value, batch.outputs, retain_graph=True, allow_unused=True)
+    reached = [(of, pull) for of, pull in zip(batch.outputs, at, strict=True) if pull is not None]
+    through = torch.autograd.grad([of for of, _ in reached], weights, [pull for _, pull in reached], retain_graph=True)
+    for direct, carried in zip(torch.autograd.grad(value, weights), through, strict=True):
+        torch.testing.assert_close(carried, direct, rtol=1e-4, atol=1e-7)
+
+
 def test_items_that_count_as_never_met_have_the_even_chance(world: TopicalWorld, tmp_path):
     def chances(share: float) -> Tensor:
         torch.manual_seed(0)

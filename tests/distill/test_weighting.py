@@ -21,13 +21,13 @@ def parts(vectors: torch.Tensor) -> dict[str, torch.Tensor]:
 
 def test_fixed_weights_are_a_weighted_sum():
     vectors = torch.ones(2, 2, requires_grad=True)
-    assert Weighting(WEIGHTS)(parts(vectors), vectors).item() == pytest.approx(12 + 0.5 * 0.4)
+    assert Weighting(WEIGHTS)(parts(vectors), [vectors]).item() == pytest.approx(12 + 0.5 * 0.4)
 
 
 def test_gradient_norm_makes_the_weights_shares_of_the_pull():
     vectors = torch.ones(2, 2, requires_grad=True)
     rule = GradientNorm(WEIGHTS)
-    loss = rule(parts(vectors), vectors)
+    loss = rule(parts(vectors), [vectors])
     # Gradients of 3 and of 0.1 everywhere: the second is multiplied by 30, and then weighs its half.
     assert loss.item() == pytest.approx(12 + 0.5 * 30 * 0.4, rel=1e-5)
     (pull,) = torch.autograd.grad(loss, vectors)
@@ -36,17 +36,26 @@ def test_gradient_norm_makes_the_weights_shares_of_the_pull():
     again = GradientNorm(WEIGHTS)
     again.load_state_dict(rule.state_dict())
     assert torch.equal(again.norm, rule.norm)
-    rule({"relational": parts(vectors)["relational"]}, vectors)
+    rule({"relational": parts(vectors)["relational"]}, [vectors])
     assert rule.told() == {"scale_relational": 1.0}  # a phase of one objective: it is the first
+
+
+def test_gradient_norm_sees_the_pull_at_everything_that_the_student_gave():
+    vectors, again = torch.ones(2, 2, requires_grad=True), torch.ones(1, 2, requires_grad=True)
+    both = {"sequence_to_item": 3 * vectors.sum(), "relational": 2 * vectors[0].sum() + 4 * again.sum()}
+    rule = GradientNorm(WEIGHTS)
+    rule(both, [vectors, again])
+    # Norms: √(4 · 3²) = 6 and √(2 · 2² + 2 · 4²) = √40.
+    assert rule.told()["scale_relational"] == pytest.approx(6 / 40**0.5, rel=1e-5)
 
 
 def test_gradient_norm_leaves_an_objective_without_a_gradient_and_bounds_the_rest():
     vectors = torch.ones(2, requires_grad=True)
     rule = GradientNorm(WEIGHTS, most=5.0)
     still = {"sequence_to_item": vectors.sum(), "relational": vectors.sum() * 0.0}
-    assert math.isfinite(rule(still, vectors).item()) and rule.told()["scale_relational"] == 1.0
+    assert math.isfinite(rule(still, [vectors]).item()) and rule.told()["scale_relational"] == 1.0
     bounded = GradientNorm(WEIGHTS, most=5.0)
-    bounded(parts(vectors), vectors)
+    bounded(parts(vectors), [vectors])
     assert bounded.told()["scale_relational"] == 5.0
 
 
@@ -58,7 +67,7 @@ def test_uncertainty_finds_the_variance_that_an_objective_has():
     values = {"sequence_to_item": vectors.sum() * 2, "relational": vectors.sum() * 0.1}
     for _ in range(200):
         optimizer.zero_grad()
-        rule(values, vectors).backward(retain_graph=True)
+        rule(values, [vectors]).backward(retain_graph=True)
         optimizer.step()
     assert rule.told() == pytest.approx({"scale_sequence_to_item": 1 / 8, "scale_relational": 1 / 0.4}, rel=1e-2)
 
@@ -66,7 +75,7 @@ def test_uncertainty_finds_the_variance_that_an_objective_has():
 def test_uncertainty_begins_at_the_weights_as_they_stand_and_stays_bounded():
     vectors = torch.ones(2, 2, requires_grad=True)
     rule = Uncertainty(WEIGHTS)
-    assert rule(parts(vectors), vectors).item() == pytest.approx(Weighting(WEIGHTS)(parts(vectors), vectors).item())
+    assert rule(parts(vectors), [vectors]).item() == pytest.approx(Weighting(WEIGHTS)(parts(vectors), [vectors]).item())
     with torch.no_grad():
         rule.log_variance.fill_(-100)
     assert rule.told()["scale_relational"] == pytest.approx(math.exp(4))

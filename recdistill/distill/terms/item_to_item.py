@@ -9,7 +9,6 @@ from recdistill.distill.batch import Encoded
 from recdistill.distill.terms.term import Given, Term
 from recdistill.objectives.infonce import infonce
 from recdistill.objectives.matryoshka import over_prefixes
-from recdistill.students.source import take
 
 
 class ItemToItem(Term):
@@ -24,7 +23,7 @@ class ItemToItem(Term):
     def forward(self, batch: Encoded) -> Tensor:
         """Of the items asked about."""
         vectors = batch.vectors[batch.asked]
-        other = batch.student(*take(batch.features, batch.present, batch.asked))
+        other = batch.encode_again(batch.asked)
         joined = torch.cat([vectors, other], dim=1).unflatten(1, (2, -1))
 
         def contrast(views: Tensor) -> Tensor:
