@@ -54,7 +54,7 @@ class HardNegatives(Settings):
 
     count: int = Field(0, ge=0, description="mined for each query; 0: none")
     refresh_every: int = Field(100, ge=1, description="steps after which they are mined anew")
-    queries: int = Field(10_000, ge=1, description="pairs, drawn anew, whose queries are mined for at a time")
+    queries: int = Field(10_000, ge=1, description="pairs mined for at a time, of those that the steps until the next refresh meet")
     threshold_queries: int = Field(1_000, ge=1, description="queries by which the threshold λ* is found")
 
 

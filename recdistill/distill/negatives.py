@@ -23,6 +23,8 @@ _NUMBERS = 20_000_000  # cosines at one time: 340 MB
 class NegativeMiner:
     """Mines by the student as it stands, from time to time, and says what was mined for a batch.
 
+    A batch is drawn by (seed, step), so that the pairs are known which the steps until the next refresh will meet: for
+    these it mines. Where they are more than ``queries``, an even draw of them is mined for, so that no step goes short.
     As in content-aware training, what lies above λ* counts as a false negative (SAIL-Embedding, 3.1.2). Only items
     that are ever a target are mined: of others the sampling correction knows no chance.
     """
@@ -42,17 +44,22 @@ class NegativeMiner:
         """Whether a step must :meth:`refresh` first."""
         return bool(self._config.count) and step % self._config.refresh_every == 0
 
+    def until_next(self, step: int) -> range:
+        """The steps that what :meth:`refresh` mines at ``step`` is for."""
+        return range(step, step + self._config.refresh_every)
+
     @torch.no_grad()
-    def refresh(self, vectors: Tensor, head: Callable[[Tensor, Tensor], Tensor], step: int) -> None:
+    def refresh(self, vectors: Tensor, head: Callable[[Tensor, Tensor], Tensor], step: int, *, coming: Tensor) -> None:
         """Mine anew.
 
         Args:
             vectors: [I, d] of the catalogue.
             head: query items' vectors [Q, L, d] and [Q, L] bool → [Q, d].
+            coming: [n] which pairs this step and those until the next refresh meet, at least one.
         """
         generator = step_generator(self._seed + 1, step)  # the batch of the step draws from (seed, step)
-        order = torch.randperm(len(self._pairs), generator=generator)
-        asked = order[: self._config.queries]
+        met = coming.unique()
+        asked = met[torch.randperm(len(met), generator=generator)[: self._config.queries]]
         asking = torch.cat([self._ask(rows, vectors, head) for rows in self._pairs.query[asked].long().split(BLOCK)])
         targets = vectors[self._targets]
         block = max(1, min(BLOCK, _NUMBERS // len(targets)))

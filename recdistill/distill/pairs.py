@@ -90,10 +90,14 @@ class InterestPairs:
 
     def draw(self, size: int, generator: torch.Generator) -> Batch:
         """Draw ``size`` pairs with replacement, in proportion to their weights."""
-        at = torch.rand(size, generator=generator, dtype=torch.float64) * self._cumulative[-1]
-        rows = torch.searchsorted(self._cumulative, at, right=True).clamp_max(len(self) - 1)
+        rows = self.draw_places(size, generator)
         target, user = self.target[rows], self.user[rows]
         return Batch(rows, self.query[rows].long(), target, user, self.positive(user, target))
+
+    def draw_places(self, size: int, generator: torch.Generator) -> Tensor:
+        """[size] which pairs :meth:`draw` would give."""
+        at = torch.rand(size, generator=generator, dtype=torch.float64) * self._cumulative[-1]
+        return torch.searchsorted(self._cumulative, at, right=True).clamp_max(len(self) - 1)
 
     def positive(self, user: Tensor, items: Tensor) -> Tensor:
         """[B, C] bool: which of C item rows are a positive of each of B users."""

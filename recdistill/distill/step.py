@@ -73,10 +73,15 @@ class DistillStep:
         }
 
     def _mine(self, step: int) -> None:
-        """Mine hard negatives anew; what was drawn ahead knew only the old ones."""
+        """Mine hard negatives anew, if pairs are coming; what was drawn ahead knew only the old ones."""
+        steps = [at for at in self.negatives.until_next(step) if at < self.config.steps and self._meets_pairs(at)]
+        if not steps:
+            return
+        size = self.config.batch_size
+        coming = torch.cat([self.pairs.draw_places(size, step_generator(self.seed, at)) for at in steps])
         self.head.eval()
         vectors = torch.from_numpy(self.student.encode_store(self.features))
-        self.negatives.refresh(vectors, self.head, step)
+        self.negatives.refresh(vectors, self.head, step, coming=coming)
         self._ahead = None
 
     def _encode(self, step: int) -> Encoded:
@@ -103,10 +108,13 @@ class DistillStep:
         self._ahead = (step + 1, following)
         return drawn, features, present
 
+    def _meets_pairs(self, step: int) -> bool:
+        return any(self.terms[name].on_pairs for name in self._curriculum.at(step))
+
     def _draw(self, step: int) -> Draw:
         generator, size = step_generator(self.seed, step), self.config.batch_size
         names, items = self._curriculum.at(step), len(self.pairs.log_q)
-        if not any(self.terms[name].on_pairs for name in names):
+        if not self._meets_pairs(step):
             # Content alone: items drawn evenly, since a content student knows nothing of popularity.
             return Draw(torch.randint(items, (size,), generator=generator).unique())
         pairs = self.pairs.draw(size, generator)

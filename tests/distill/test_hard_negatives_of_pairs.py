@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
-from topical_world import ITEMS, TOPIC, TopicalWorld
+from topical_world import ITEMS, TOPIC, TopicalWorld, step_of
 
 from recdistill.distill.config import HardNegatives
 from recdistill.distill.heads import MeanHead
@@ -21,7 +22,7 @@ def mined(world: TopicalWorld, **settings: int) -> tuple[NegativeMiner, Interest
     topics = torch.nn.functional.one_hot(torch.from_numpy(TOPIC), 8)
     vectors = torch.nn.functional.normalize(topics + 0.3 * torch.randn(ITEMS, 8), dim=1)
     miner = NegativeMiner(HardNegatives(**settings), pairs, seed=0)
-    miner.refresh(vectors, MeanHead(), 0)
+    miner.refresh(vectors, MeanHead(), 0, coming=torch.arange(len(pairs)))
     return miner, pairs, vectors
 
 
@@ -46,13 +47,38 @@ def test_a_batch_has_those_of_its_pairs_once_and_no_target_among_them(world: Top
     assert found.tolist() == sorted(own - set(batch.target.tolist())) and len(found)
 
 
-def test_only_as_many_queries_are_mined_for_as_asked_and_others_the_next_time(world: TopicalWorld):
+def test_it_mines_for_the_pairs_that_come_and_no_more_than_asked(world: TopicalWorld):
     miner, pairs, vectors = mined(world, count=1, queries=20)
-    first = miner.state_dict()["mined"].flatten() >= 0
-    miner.refresh(vectors, MeanHead(), 100)
-    second = miner.state_dict()["mined"].flatten() >= 0
-    assert 0 < first.sum() <= 20 and 0 < second.sum() <= 20 and not torch.equal(first, second)
-    assert len(pairs) > 100
+    coming, mine = torch.arange(0, len(pairs), 3), []
+    for step, given in ((0, coming), (100, coming), (200, coming[:10])):
+        miner.refresh(vectors, MeanHead(), step, coming=given.repeat(2))
+        mine.append(set((miner.state_dict()["mined"].flatten() >= 0).nonzero().flatten().tolist()))
+    assert all(found <= set(coming.tolist()) and 10 < len(found) <= 20 for found in mine[:2])
+    assert mine[0] != mine[1] and 0 < len(mine[2]) and mine[2] <= set(coming[:10].tolist())
+
+
+def test_the_pairs_of_every_step_have_been_mined_for(world: TopicalWorld, tmp_path):
+    # As many as three steps meet are mined for: of pairs drawn at random, a step would meet few.
+    few = {"count": 2, "refresh_every": 3, "queries": 24}
+    training, found = world.training({"hard_negatives": few}, batch_size=8, steps=9), []
+    with step_of(training, tmp_path) as step:
+        for at in range(7):
+            step(at)
+            drawn = step._draw(at).pairs
+            assert drawn is not None
+            found += (step.negatives.state_dict()["mined"][drawn.place, 0] >= 0).tolist()
+    assert np.mean(found) > 0.5 > 5 * 24 / len(training.pairs)
+
+
+def test_steps_without_pairs_mine_nothing(world: TopicalWorld, tmp_path):
+    phases = [{"share": 0.5, "objectives": ["item_to_item"]}, {"share": 0.5, "objectives": ["sequence_to_item"]}]
+    training = world.training({"hard_negatives": {"count": 2, "refresh_every": 2}, "phases": phases}, steps=8)
+    with step_of(training, tmp_path) as step:
+        found = []
+        for at in range(8):
+            step(at)
+            found.append(math.isnan(step.negatives.threshold))
+    assert found == [True] * 4 + [False] * 4
 
 
 def test_none_are_due_where_none_are_asked_for(world: TopicalWorld):

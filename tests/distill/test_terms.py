@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from topical_world import ITEMS, TOPIC, TopicalWorld, topic_recall
+from topical_world import ITEMS, TOPIC, TopicalWorld, step_of, topic_recall
 from torch import Tensor
 
 from recdistill.distill.config import OF_TEACHERS, Rival, Trial, Weights
-from recdistill.distill.step import DistillStep
 from recdistill.distill.teachers import Target
 from recdistill.distill.terms import TERMS
 from recdistill.distill.terms.ranking import neighbours
-from recdistill.distill.training import Training
 
 
 def only(name: str, value: float = 1.0) -> dict[str, float]:
@@ -27,19 +23,6 @@ def only(name: str, value: float = 1.0) -> dict[str, float]:
 
 def trial(name: str, **more: Any) -> dict[str, Any]:
     return {"weights": only(name), "soft_targets": {"teacher": "dotted"}, **more}
-
-
-@contextmanager
-def step_of(training: Training, tmp_path: Any) -> Iterator[DistillStep]:
-    """The training's own step, as its loop would take it."""
-    import recdistill.distill.training as module
-
-    held: list[DistillStep] = []
-    patch = pytest.MonkeyPatch()
-    patch.setattr(module, "fit", lambda step, **_: held.append(step))
-    training.run(tmp_path / "c", "key", lambda *_: None)
-    patch.undo()
-    yield held[0]
 
 
 def test_every_weight_has_its_term_and_every_term_its_weight():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pytest
 
+import recdistill.distill.training as module
 from recdistill.contracts import fold as layout
 from recdistill.contracts import names
 from recdistill.contracts.fold import FITS, Fit, Fold
 from recdistill.contracts.tables import EmbeddingTable, write_table
 from recdistill.distill.config import DistillConfig, Trial
 from recdistill.distill.stage import distill
+from recdistill.distill.step import DistillStep
 from recdistill.distill.subjects import Subject
 from recdistill.distill.training import Inputs, Training
 from recdistill.evaluation.config import EvaluateConfig
@@ -130,6 +134,17 @@ class TopicalWorld:
 
 def _trial(given: Mapping[str, Any]) -> Trial:
     return Trial.model_validate(given)
+
+
+@contextmanager
+def step_of(training: Training, tmp_path: Path) -> Iterator[DistillStep]:
+    """The training's own step, as its loop would take it."""
+    held: list[DistillStep] = []
+    patch = pytest.MonkeyPatch()
+    patch.setattr(module, "fit", lambda step, **_: held.append(step))
+    training.run(tmp_path / "c", "key", lambda *_: None)
+    patch.undo()
+    yield held[0]
 
 
 def topic_recall(vectors: np.ndarray) -> float:
