@@ -9,9 +9,9 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pyarrow as pa
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _PLACE = "_place"  # of an event in the log's order
 _TALLY = "_tally"  # the row of a partition that says what became of its targets
+_ERROR = "_error"  # instead of it: the user's mistake that ended the partition's mining
 _FILE_EVENTS = 1 << 40  # more than a file has
 
 
@@ -71,6 +72,9 @@ def mine_spark(
 
     Args:
         work: a folder that is not there, for what the workers write; the caller removes it.
+
+    Raises:
+        UserError: a worker's, as mining here raises it.
     """
     wanted = event_columns(config)
     events = None
@@ -94,7 +98,12 @@ def mine_spark(
         ids, knowledge, settings = shared.value
         table = pa.concat_tables(found)
         table = table.take(pc.sort_indices(table, sort_keys=[(_PLACE, "ascending")])).drop_columns([_PLACE])
-        mined = mine_tables([table], ids, knowledge, settings, kinds=kinds, seed=seed)
+        try:
+            mined = mine_tables([table], ids, knowledge, settings, kinds=kinds, seed=seed)
+        except UserError as error:  # raised, it would come to the driver as text in a fault of Spark's
+            told = {names.PERSPECTIVE: _ERROR, _TALLY: json.dumps([error.message, error.remedy])}
+            yield pa.RecordBatch.from_pylist([told], schema=schema)
+            return
         for pairs in mined.pairs.values():
             yield from pairs.append_column(_TALLY, pa.nulls(len(pairs), pa.string())).cast(schema).to_batches()
         told = {names.PERSPECTIVE: _TALLY, _TALLY: json.dumps(vars(mined.tally))}
@@ -110,16 +119,24 @@ def mine_spark(
 def _collect(work: Path, config: MiningConfig, writer: PairsWriter, schema: pa.Schema) -> Tally:
     """Give the workers' pairs to the writer, perspective after perspective, and add up what they tell."""
     files = sorted(work.glob("part-*.parquet"))  # a file a partition, numbered alike
+    for message, remedy in _told(files, _ERROR):
+        raise UserError(message, remedy=remedy)
     for name in config.perspectives:
         writer.add(name, schema.empty_table())
         for path in files:
             pairs = read_table(path, only=(names.PERSPECTIVE, pd.Index([name]))).drop_columns([_TALLY])
             writer.add(name, pairs.cast(schema))
     whole = Tally()
-    for path in files:
-        for row in read_table(path, columns=[_TALLY], only=(names.PERSPECTIVE, pd.Index([_TALLY]))).to_pylist():
-            whole.add(Tally.of(json.loads(row[_TALLY])))
+    for tally in _told(files, _TALLY):
+        whole.add(Tally.of(tally))
     return whole
+
+
+def _told(files: Iterable[Path], what: str) -> Iterator[Any]:
+    """What the partitions tell beside pairs, of one kind."""
+    for path in files:
+        for row in read_table(path, columns=[_TALLY], only=(names.PERSPECTIVE, pd.Index([what]))).to_pylist():
+            yield json.loads(row[_TALLY])
 
 
 def _travelling(schema: pa.Schema) -> pa.Schema:

@@ -12,6 +12,7 @@ from worlds import as_files, catalogue, random_events, random_knowledge
 
 from recdistill.contracts.behaviour_rule import BehaviourRule
 from recdistill.contracts.tables import read_metadata, read_table
+from recdistill.errors import UserError
 from recdistill.mining.config import MiningConfig
 from recdistill.mining.stage import mine_fit
 
@@ -59,3 +60,16 @@ def test_an_empty_log_is_no_trouble(spark: None, tmp_path):
     mine_fit(files[2:], item_ids, random_knowledge(item_ids), config, out=out, metadata={}, seed=0)
     assert len(read_table(out / "interest_pairs.parquet")) == 0
     assert json.loads((out / "funnel.json").read_text())["users"] == 0
+
+
+def test_a_worker_s_refusal_reaches_the_user_as_it_is_with_its_remedy(spark: None, tmp_path):
+    table = random_events(3)
+    files, item_ids = as_files(table, tmp_path), catalogue(table)
+    known, raised = random_knowledge(item_ids[1:]), {}
+    for engine in ("local", "spark"):
+        config = MiningConfig(engine=engine, partition_events=100)
+        with pytest.raises(UserError) as caught:
+            mine_fit(files, item_ids[1:], known, config, out=tmp_path / engine, metadata={}, seed=1)
+        raised[engine] = caught.value.message, caught.value.remedy
+    assert raised["spark"] == raised["local"] and all(raised["local"])
+    assert not (tmp_path / "spark" / "interest_pairs.parquet").exists()
