@@ -10,7 +10,7 @@ import torch
 
 from recdistill.errors import UserError
 from recdistill.students.config import StudentConfig, Tuning
-from recdistill.students.configuration import RecDistillStudentConfig
+from recdistill.students.configuration import FORMAT, RecDistillStudentConfig
 from recdistill.students.encoders.text import HuggingFaceText
 from recdistill.students.encoders.tower import NetworkTower
 from recdistill.students.encoders.towers import Towers
@@ -65,6 +65,7 @@ def build_student(
         weights: dict[str, float] = {str(modality): weight for modality, weight in (chosen or {}).items()}
         kept = fit_content(content / RAW_CONTENT, widths, columns=columns, weights=weights)
     full = RecDistillStudentConfig(
+        format_version=FORMAT,
         kind=config.kind,
         dim=config.dim,
         prefixes=[width for width in config.prefixes if width < config.dim],

@@ -6,13 +6,19 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
+from recdistill.errors import UserError
+
 MODEL_TYPE = "recdistill-student"
+# What a saved student's weights mean. 0 stands for all that was saved before this was written: of a fusing student with
+# the small Transformer these may be of tokens as the adapters gave them, or of unit variance (fusion.UnitAdapter).
+FORMAT = 1
 
 
 class RecDistillStudentConfig(PreTrainedConfig):
     """All that is needed to build the student, its featurizer's shapes and its towers' names included.
 
     Attributes:
+        format_version: FORMAT of the student's making; 0 where the file does not tell.
         kind, dim, prefixes, modality_dropout, field_dropout, feature_dropout, instructions, attention,
             fusion_*: as in :class:`recdistill.students.StudentConfig`.
         modalities: those the student reads, in its order.
@@ -27,6 +33,7 @@ class RecDistillStudentConfig(PreTrainedConfig):
 
     model_type = MODEL_TYPE
 
+    format_version: int = 0
     kind: str = "linear"
     dim: int = 128
     prefixes: list[int] | None = None
@@ -44,3 +51,24 @@ class RecDistillStudentConfig(PreTrainedConfig):
     skip: dict[str, Any] | None = None
     towers: dict[str, Any] | None = None
     featurizer: dict[str, Any] | None = None
+
+    def check_format(self) -> None:
+        """Refuse weights that would give other vectors than those they were trained for.
+
+        Raises:
+            UserError: the student is of a later format, or of an earlier one that does not tell what its tokens are.
+        """
+        if self.format_version > FORMAT:
+            raise UserError(
+                f"{self._where()} has format {self.format_version}; this recdistill reads up to {FORMAT}",
+                remedy="install the recdistill that saved it, or a later one",
+            )
+        if self.format_version < 1 and self.kind == "fusion" and self.fuser is None:
+            raise UserError(
+                f"{self._where()} is a fusing student of a recdistill that wrote no format_version: its tokens' scale "
+                "is not known, and so what its weights mean",
+                remedy="train and export it again (recdistill run does so when the run folder is new)",
+            )
+
+    def _where(self) -> str:
+        return str(self.name_or_path or "the student")

@@ -58,8 +58,12 @@ class RecDistillStudent(PreTrainedModel):
         Args:
             decoder: the fuser with its pretrained weights.
             trained: the tuned towers with theirs.
+
+        Raises:
+            UserError: the configuration is of a format that is not read (any more).
         """
         super().__init__(config)
+        config.check_format()
         if config.featurizer is None or not config.modalities:
             raise ValueError("a student is built with build_student, or loaded with from_pretrained")
         self.featurizer = Featurizer(config.featurizer)

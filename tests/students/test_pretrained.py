@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tiny_world import World, tiny_bert
+from transformers import AutoModel
 
 from recdistill.errors import UserError
 from recdistill.students import RecDistillStudent, RecDistillStudentConfig, StudentConfig, build_student
@@ -65,8 +67,6 @@ def test_without_torch_settings_still_work() -> None:
 
 
 def test_registering_again_does_no_harm() -> None:
-    from transformers import AutoModel
-
     before = list(sys.meta_path)
     register()
     register()
@@ -82,6 +82,37 @@ def test_loading_leaves_nothing_uninitialised(world: World, tmp_path: Path) -> N
     assert before.keys() == after.keys()
     assert all(before[name].dtype == after[name].dtype and before[name].equal(after[name]) for name in before)
     assert not again.training
+
+
+@pytest.mark.parametrize(
+    ("kind", "version", "says"),
+    [("fusion", None, "wrote no format_version"), ("linear", 2, "format 2; this"), ("fusion", 2, "format 2; this")],
+)
+def test_a_student_whose_weights_mean_something_else_is_refused(
+    world: World, tmp_path: Path, kind: str, version: int | None, says: str
+) -> None:
+    of_format(world, tmp_path, kind, version)
+    with pytest.raises(UserError, match=says) as caught:
+        AutoModel.from_pretrained(tmp_path)
+    assert str(tmp_path) in caught.value.message and caught.value.remedy
+
+
+def test_a_linear_student_of_before_is_what_it_was(world: World, tmp_path: Path) -> None:
+    student = of_format(world, tmp_path, "linear", None)
+    again = AutoModel.from_pretrained(tmp_path).eval()
+    np.testing.assert_array_equal(again.encode(world.given), student.encode(world.given))
+
+
+def of_format(world: World, folder: Path, kind: str, version: int | None) -> RecDistillStudent:
+    """A student saved in ``folder``, as if by a version that wrote this format; None: none."""
+    config = StudentConfig.model_validate({"kind": kind, "dim": 12, "width": 16, "heads": 2})
+    student = build_student(config, content=world.content, seed=0).eval()
+    student.save_pretrained(folder)
+    path = folder / "config.json"
+    told = json.loads(path.read_text())
+    assert told.pop("format_version") == 1
+    path.write_text(json.dumps(told if version is None else told | {"format_version": version}))
+    return student
 
 
 def test_another_tower_under_the_same_name_is_refused(world: World, tmp_path: Path) -> None:
