@@ -110,6 +110,10 @@ class Recipe(Settings):
                 if told is not None and told not in self.student.instructions:
                     yield ("pretrain", "instructions", dataset, side), "student.instructions has no such name", told
 
+    def runs(self) -> tuple[tuple[int, str], ...]:
+        """The (seed, name of the fold) pairs that are trained and judged; export takes the first."""
+        return self.split.runs(self.seeds)
+
     def questions(self) -> QuestionsConfig:
         """What is chosen is chosen by the questions that judge, asked of the validation window."""
         asked = self.evaluate.seq2item.model_dump(include=set(QuestionsConfig.model_fields))

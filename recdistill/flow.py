@@ -151,7 +151,7 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker, crew: Cr
     deciding = placeless_sections(recipe)
     parents = _parents(recipe)
     checked = (*_CHECKED, "queries") if recipe.data.queries is not None else _CHECKED
-    first_seed, first_fold = recipe.seeds[0], recipe.split.fold_names()[0]
+    first_seed, first_fold = recipe.runs()[0]
 
     def make(
         name: str,
@@ -224,11 +224,10 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker, crew: Cr
         ),
     ]
     records, paired = list[str](), list[str]()
-    for seed in recipe.seeds:
-        for name in recipe.split.fold_names():
-            found += _fold_stages(make, recipe, out=out, seed=seed, fold=Fold(out / "split" / name), crew=crew)
-            records += [f"seed-{seed}/{name}/evaluate", f"seed-{seed}/{name}/rank"]
-            paired += [f"seed-{seed}/{name}/pair"] if recipe.pairs is not None else []
+    for seed, name in recipe.runs():
+        found += _fold_stages(make, recipe, out=out, seed=seed, fold=Fold(out / "split" / name), crew=crew)
+        records += [f"seed-{seed}/{name}/evaluate", f"seed-{seed}/{name}/rank"]
+        paired += [f"seed-{seed}/{name}/pair"] if recipe.pairs is not None else []
     first = f"seed-{first_seed}/{first_fold}"
     found.append(
         make(
@@ -278,7 +277,7 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker, crew: Cr
             report,
             uses=[],
             reads=[*records, *paired, "export"],
-            code=["report", "evaluation/summary", "students/encoders/media"],
+            code=["report", *(f"evaluation/{name}" for name in ("summary", "by_unit", "whole")), "students/encoders/media"],
             extra={"name": recipe.name},
         )
     )

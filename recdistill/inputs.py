@@ -12,7 +12,9 @@ from recdistill.ingest import DataConfig
 from recdistill.students import EncodersConfig, StudentConfig
 from recdistill.students.config import PACKAGED
 
-_PLACES = {"root", "cache"}  # settings of where things are kept; no result depends on them
+# No stage's result depends on these: where things are kept, and which seeds and folds are run.
+_PLACES = {"root", "cache"}
+_RUNS = {"one_fold_a_seed"}
 
 
 def sections(recipe: Recipe) -> dict[str, dict[str, Any]]:
@@ -22,8 +24,9 @@ def sections(recipe: Recipe) -> dict[str, dict[str, Any]]:
 
 
 def placeless_sections(recipe: Recipe) -> dict[str, Any]:
-    """The sections without the places of files, whose contents count instead; an ending says how a file is read."""
-    return {name: _placeless(getattr(recipe, name).model_dump(exclude=_PLACES)) for name in sections(recipe)}
+    """The sections without what decides nothing. A file's contents count in place of its place, of which the ending
+    says how it is read."""
+    return {name: _placeless(getattr(recipe, name).model_dump(exclude=_PLACES | _RUNS)) for name in sections(recipe)}
 
 
 def _placeless(value: Any) -> Any:

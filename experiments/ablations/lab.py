@@ -115,7 +115,7 @@ def ablate(
     for stage in ("encode", "pair"):
         run(recipe, out=of.out, until=stage, say=print)
     records = []
-    for lab in _labs(recipe, of.out, of.seeds):
+    for lab in _labs(recipe, of.out):
         experiment(lab)
         path = of.out / "ablation" / f"{name}-{lab.seed}-{lab.fold.name}.parquet"
         lab.records.write(path)
@@ -123,10 +123,9 @@ def ablate(
     return pd.concat(records), lab.bench.counts["content_i2i_judged_by"]
 
 
-def _labs(recipe: Recipe, out: Path, seeds: Sequence[int]) -> Iterator[Lab]:
-    for seed in seeds:
-        for fold in recipe.split.fold_names():
-            yield Lab(recipe, out, fold, seed=seed)
+def _labs(recipe: Recipe, out: Path) -> Iterator[Lab]:
+    for seed, fold in recipe.runs():
+        yield Lab(recipe, out, fold, seed=seed)
 
 
 def print_table(records: pd.DataFrame) -> None:

@@ -44,8 +44,8 @@ def main() -> None:
     of = parser.parse_args()
     recipe = load_recipe(RECIPE, of.overrides)
     run(recipe, out=of.out, until="mine", say=print)
-    fold = recipe.split.fold_names()[0]
-    pairs = read_table(of.out / f"seed-{recipe.seeds[0]}" / fold / "mine" / "final" / "interest_pairs.parquet")
+    seed, fold = recipe.runs()[0]
+    pairs = read_table(of.out / f"seed-{seed}" / fold / "mine" / "final" / "interest_pairs.parquet")
     log = Fold(of.out / "split" / fold).training("final")
     print_tables(measure(pairs.to_pandas(), log, Truth.read(of.out / "data")))
 

@@ -75,8 +75,16 @@ class RunFolder:
     @cached_property
     def parts(self) -> list[Path]:
         """The folders ``seed-<s>/<fold>`` that there are of the recipe's seeds and folds, in its order."""
-        found = (self.root / seed / fold for seed in self.seeds for fold in self.folds)
+        found = (self.root / run for run in self._runs)
         return [path for path in found if path.is_dir()]
+
+    @cached_property
+    def _runs(self) -> tuple[str, ...]:
+        """``seed-<s>/<fold>`` of the recipe's seeds and folds, in its order."""
+        if not self.recipe:
+            return ()
+        runs = self._settings("split", SplitConfig).runs(self.recipe.get("seeds", ()))
+        return tuple(f"seed-{seed}/{fold}" for seed, fold in runs)
 
     @cached_property
     def media_limits(self) -> MediaLimits:
@@ -132,9 +140,8 @@ class RunFolder:
     @cached_property
     def runs(self) -> dict[str, JournalledRun]:
         """The tracking journal's current runs of the recipe's seeds and folds, by name."""
-        parts = {f"{seed}/{fold}" for seed in self.seeds for fold in self.folds}
         return {
             name: run
             for name, run in read_runs(self.root).items()
-            if name in self.seeds or name.rpartition("/")[0] in parts
+            if name in self.seeds or name.rpartition("/")[0] in self._runs
         }

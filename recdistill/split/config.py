@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -21,6 +22,10 @@ class SplitConfig(Settings):
     validation: float = Field(0.2, gt=0, lt=1, description="share of the interactions in the validation window (time)")
     test: float = Field(0.2, gt=0, lt=1, description="share of the interactions in the test window (time)")
     folds: int = Field(5, ge=2, description="K (folds)")
+    one_fold_a_seed: bool = Field(
+        False,
+        description="the i-th seed runs fold i mod K alone (folds): K seeds ask every user once, at one K-th of the cost",
+    )
     validation_users: float = Field(
         0.125, gt=0, lt=1, description="share of a fold's other users that validate (folds)"
     )
@@ -35,6 +40,19 @@ class SplitConfig(Settings):
             raise ValueError("validation + test must be below 1, or nothing is left to train on")
         return self
 
+    @model_validator(mode="after")
+    def _has_folds(self) -> SplitConfig:
+        if self.one_fold_a_seed and self.protocol == "time":
+            raise ValueError("one_fold_a_seed is of protocol 'folds': under 'time' nothing reads it")
+        return self
+
     def fold_names(self) -> tuple[str, ...]:
         """Names of the folds, each a folder of the stage's output."""
         return ("time",) if self.protocol == "time" else tuple(f"fold-{k}" for k in range(self.folds))
+
+    def runs(self, seeds: Sequence[int]) -> tuple[tuple[int, str], ...]:
+        """The (seed, name of the fold) pairs that are trained and judged, in the seeds' order."""
+        folds = self.fold_names()
+        if self.one_fold_a_seed:
+            return tuple((seed, folds[at % len(folds)]) for at, seed in enumerate(seeds))
+        return tuple((seed, fold) for seed in seeds for fold in folds)

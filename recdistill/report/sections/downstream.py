@@ -115,11 +115,12 @@ def semantic_ids(run: RunFolder) -> Section:
         return absent("export", title, "export/export.json")
     blocks: list[Block] = []
     if len(run.folds) > 1:
+        judged = len({part.name for part in run.parts})
         blocks.append(
             Text(
                 f"The exported student is that of {about.get('provenance', {}).get('fold', run.folds[0])}, one of "
                 f"{len(run.folds)} folds: it has not trained on that fold's users and items. The figures above are "
-                "of all folds.",
+                f"of {'all' if judged == len(run.folds) else judged} folds.",
                 "warning",
             )
         )
