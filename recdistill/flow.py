@@ -67,6 +67,7 @@ STAGES = (
 _SECTION_OF = {"pair": "pairs", "pretrain": "pretrain"}
 _RECORDS = "metric_records.parquet"
 _RECIPE = "recipe.json"
+_SUMMARIES_BY = ("summary", "by_unit", "whole")
 _HEADLINE = ("metrics.json", "report.html")
 _CHECKED = ("interactions", "items", "media")  # the contracts that validate checks, beside that of queries if any
 _SUMMARIES = {
@@ -277,7 +278,7 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker, crew: Cr
             report,
             uses=[],
             reads=[*records, *paired, "export"],
-            code=["report", *(f"evaluation/{name}" for name in ("summary", "by_unit", "whole")), "students/encoders/media"],
+            code=["report", *(f"evaluation/{part}" for part in _SUMMARIES_BY), "students/encoders/media"],
             extra={"name": recipe.name},
         )
     )

@@ -54,8 +54,8 @@ def remarks(recipe: Recipe, stage: str, folder: Path) -> list[str]:
         ]
     if stage == "export" and len(folds := recipe.split.fold_names()) > 1:
         return [
-            f"the exported student is that of {recipe.runs()[0][1]} of {len(folds)}: it has not trained on that fold's users and "
-            "items; for one that has seen the whole log's past take split.protocol=time"
+            f"the exported student is that of {recipe.runs()[0][1]} of {len(folds)}: it has not trained on that fold's "
+            "users and items; for one that has seen the whole log's past take split.protocol=time"
         ]
     if stage == "encode" and (bad := read_table(folder / "bad_media.parquet").to_pylist()):
         first = "; ".join(f"item {row['item_id']}: {row['reason']}" for row in bad[:3])

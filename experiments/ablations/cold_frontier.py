@@ -14,102 +14,38 @@ baseline to compare with is the one whose area is largest on validation; it is m
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
+from frontiers import AREA, CONTENT, PLACES_NEW_ITEMS, STUDENT, VALIDATION, Frontiers
 from rich.console import Console
 from rich.table import Table
 
 from recdistill.config import Recipe, load_recipe
-from recdistill.contracts.fold import FITS, Fit, Fold
+from recdistill.contracts.fold import Fit
 from recdistill.contracts.records import Records
-from recdistill.contracts.tables import EmbeddingTable
 from recdistill.evaluation import compare, summarise
-from recdistill.evaluation.baselines.material import Material
 from recdistill.evaluation.baselines.tuned import make_baseline
-from recdistill.evaluation.benchmarks.new_items import NewItems
-from recdistill.evaluation.benchmarks.users import seq2item
-from recdistill.evaluation.subjects import Subject, VectorSubject
+from recdistill.evaluation.subjects import Subject
 from recdistill.flow import run
-from recdistill.retrieval.frontier import Frontier
-from recdistill.retrieval.levels import Crossings
-
-STUDENT, CONTENT = "student", "content_student"
-BENCHMARK, AREA = "cold_frontier", "frontier_area"
-PLACES_NEW_ITEMS = ("raw_content", "ridge", "kernel_ridge", "ease_content")
 
 
-class Judged:
-    """One seed and fold: the subjects of both fits, and both windows' questions."""
-
-    def __init__(self, recipe: Recipe, *, out: Path, seed: int, fold: Fold, baselines: list[str]) -> None:
-        self.config = recipe.evaluate.new_items
-        place = out / f"seed-{seed}" / fold.name
-        material = Material.of_fits(
-            fold,
-            content=out / "content",
-            teach=place / "teach",
-            teacher=recipe.evaluate.baselines.teacher,
-            min_positive=recipe.evaluate.seq2item.min_positive,
+def subjects_of(recipe: Recipe, asked: Frontiers, baselines: list[str]) -> dict[str, dict[Fit, Subject]]:
+    """The students and rivals as trained, and the baselines, made here."""
+    subjects = asked.tables("distill", (STUDENT, CONTENT, *recipe.distill.rivals))
+    for name in baselines:
+        made = make_baseline(
+            name,  # type: ignore[arg-type]  # one of PLACES_NEW_ITEMS
+            recipe.evaluate.baselines,
+            selection=asked.material["selection"],
+            final=asked.material["final"],
+            questions=asked.asked["selection"].questions,
         )
-        self.asked: dict[Fit, NewItems] = {}
-        for fit in FITS:
-            cold = ~material[fit].known
-            questions = seq2item(recipe.evaluate.seq2item, fold, fit, seed=seed, cold=cold)
-            self.asked[fit] = NewItems(self.config, questions, cold)
-        self.subjects: dict[str, dict[Fit, Subject]] = {}
-        for name in (STUDENT, CONTENT, *recipe.distill.rivals):
-            tables = {fit: EmbeddingTable.read(place / "distill" / fit / f"{name}.parquet") for fit in FITS}
-            self.subjects[name] = {
-                fit: VectorSubject.of(name, table, material[fit].item_ids) for fit, table in tables.items()
-            }
-        for name in baselines:
-            made = make_baseline(
-                name,  # type: ignore[arg-type]  # one of PLACES_NEW_ITEMS
-                recipe.evaluate.baselines,
-                selection=material["selection"],
-                final=material["final"],
-                questions=self.asked["selection"].questions,
-            )
-            assert made.selection is not None
-            self.subjects[name] = {"selection": made.selection, "final": made.final}
-
-    def record(self, records: Records, areas: dict[str, list[float]]) -> None:
-        """Recalls at the levels that validation chooses, and areas; ``areas`` gets those of validation."""
-        config = self.config
-        found: dict[str, dict[Fit, tuple[Crossings, Frontier]]] = {}
-        for name, by_fit in self.subjects.items():
-            found[name] = {}
-            for fit, subject in by_fit.items():
-                crossings = self.asked[fit].crossings(subject)
-                unit = self.asked[fit].questions.unit
-                frontier = Frontier.trace(crossings, unit, all_at=config.all_at, cold_at=config.cold_at)
-                found[name][fit] = crossings, frontier
-            areas[name].append(float(found[name]["selection"][1].area()))
-        ids = self.asked["final"].questions.unit_ids
-        student = found[STUDENT]
-        for name, of in found.items():
-            before, test = of["selection"][1], of["final"][1]
-            everyone, cold = before.curve()
-            best = int(np.flatnonzero(everyone == everyone.max())[-1])
-            self._recalls(records, name, of["final"][0], float(before.levels[best]))
-            same = student["selection"][1]
-            level = float(same.levels[same.best_all(cold=float(cold[best]))])
-            self._recalls(records, f"{STUDENT}@{name}", student["final"][0], level)
-            records.add(name, BENCHMARK, "all", AREA, test.units, ids, test.influences())
-
-    def _recalls(self, records: Records, name: str, crossings: Crossings, level: float) -> None:
-        asked = self.asked["final"].questions
-        for split, rows, k in (
-            ("all", np.ones(len(asked), dtype=bool), self.config.all_at),
-            ("cold", ~asked.known, self.config.cold_at),
-        ):
-            hits = crossings.hits(level, k)[rows]
-            records.add(name, BENCHMARK, split, f"recall_at_{k}", asked.unit[rows], asked.unit_ids, hits)
+        assert made.selection is not None
+        subjects[name] = {"selection": made.selection, "final": made.final}
+    return subjects
 
 
 def main() -> None:
@@ -130,21 +66,21 @@ def main() -> None:
     told = [f"seeds=[{asked.seeds}]", f"distill.rivals=[{asked.rivals}]"]
     recipe = load_recipe(asked.recipe, [*asked.overrides, *told])
     run(recipe, out=asked.out, until="distill", say=print)
-    parts, areas = [], defaultdict[str, list[float]](list)
-    for seed in recipe.seeds:
-        for name in recipe.split.fold_names():
-            fold = Fold(asked.out / "split" / name)
-            records = Records(seed, name)
-            judged = Judged(recipe, out=asked.out, seed=seed, fold=fold, baselines=baselines)
-            judged.record(records, areas)
-            parts.append(records.table())
-    _print(pa.concat_tables(parts).to_pandas(), {name: float(np.mean(found)) for name, found in areas.items()}, recipe)
+    parts = []
+    for seed, fold in recipe.runs():
+        records = Records(seed, fold)
+        questions = Frontiers(recipe, out=asked.out, seed=seed, fold=fold)
+        questions.record(records, subjects_of(recipe, questions, baselines))
+        parts.append(records.table())
+    _print(pa.concat_tables(parts).to_pandas(), recipe)
 
 
-def _print(records: pd.DataFrame, areas: dict[str, float], recipe: Recipe) -> None:
+def _print(records: pd.DataFrame, recipe: Recipe) -> None:
     config = recipe.evaluate.new_items
     everyone, cold = f"recall_at_{config.all_at}", f"recall_at_{config.cold_at}"
-    found = {(row["subject"], row["metric"]): row for row in summarise(records).to_dict("records")}
+    figures = summarise(records).to_dict("records")
+    areas = {row["subject"]: row["value"] for row in figures if row["split"] == VALIDATION}
+    found = {(row["subject"], row["metric"]): row for row in figures if row["split"] != VALIDATION}
     best = max((name for name in areas if name not in (STUDENT, CONTENT)), key=areas.__getitem__)
     table = Table(title=f"{recipe.name}, seeds {list(recipe.seeds)}, folds {list(recipe.split.fold_names())}")
     for column in (

@@ -112,5 +112,19 @@ class Fold:
         """
         return self.targets(fit)
 
+    def judge_of_others(self, fit: Fit) -> Log:
+        """The part of :meth:`judge` that comes from users of whom this fit's training knows nothing.
+
+        A teacher or student has seen what the others like, and an ID space of them may be near it for that alone. Of
+        ``folds`` that is all of :meth:`judge`.
+        """
+        log = self.judge(fit)
+        known = pa.concat_tables(
+            [read_table(path, columns=[names.USER_ID]) for path in self.training_files(fit)],
+            promote_options="permissive",
+        )[names.USER_ID]
+        trained = log.user_ids.isin(pc.unique(known).to_pandas())
+        return log.take(~trained[log.user])
+
     def _log(self, *files: str, users: pd.Index | None = None) -> Log:
         return Log.read([self.root / file for file in files], item_ids=self.item_ids(), only_users=users)

@@ -38,7 +38,7 @@ class Figure:
 
     def take(self, units: np.ndarray, seeds: list[int]) -> Figure:
         """Some units ([n] bool) and seeds."""
-        place = np.ix_(units, [self.seeds.index(seed) for seed in seeds])
+        place = np.ix_(units, np.array([self.seeds.index(seed) for seed in seeds], dtype=np.int64))
         return Figure(seeds, self.totals[place], self.counts[place])
 
     def value(self) -> float:
@@ -70,7 +70,7 @@ class Table:
     def figure(self, subject: str, metric: str, units: pd.Index) -> Figure:
         """One figure of some of the units."""
         columns = self.figures[subject, metric]
-        place = np.ix_(self.units.get_indexer(units), columns)
+        place = np.ix_(self.units.get_indexer(units), np.array(columns))
         return Figure([self.seeds[column] for column in columns], self.totals[place], self.counts[place])
 
 
@@ -129,7 +129,7 @@ def paired(first: Figure, second: Figure, *, of_one_run: bool) -> tuple[Figure, 
         sides = [side.take(every, seeds) for side in sides]
         both = (sides[0].counts > 0) & (sides[1].counts > 0)
         sides = [Figure(side.seeds, side.totals * both, side.counts * both) for side in sides]
-    have = (sides[0].counts > 0).any(axis=1) & (sides[1].counts > 0).any(axis=1)
+    have: np.ndarray = np.all([(side.counts > 0).any(axis=1) for side in sides], axis=0)
     if not have.any():
         return None
     left, right = (

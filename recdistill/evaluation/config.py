@@ -15,6 +15,7 @@ Benchmark = Literal[
     "copair_i2i",
     "copair_count_i2i",
     "gid_i2i",
+    "gid_others_i2i",
     "content_i2i",
     "bijective",
     "ranking_consistency",

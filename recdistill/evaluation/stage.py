@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from recdistill.contracts.fold import Fit, Fold
+from recdistill.contracts.log import Log
 from recdistill.contracts.records import Records
 from recdistill.contracts.tables import EmbeddingTable, write_json, write_table
 from recdistill.errors import UserError
@@ -29,7 +30,7 @@ from recdistill.evaluation.benchmarks.new_items import NewItems
 from recdistill.evaluation.benchmarks.pairs import Pairs, content_pairs, copairs, gid_pairs
 from recdistill.evaluation.benchmarks.spaces import Spaces
 from recdistill.evaluation.benchmarks.users import agreement, seq2item
-from recdistill.evaluation.config import Baseline, EvaluateConfig
+from recdistill.evaluation.config import Baseline, Benchmark, EvaluateConfig
 from recdistill.evaluation.gains import record_retrieval
 from recdistill.evaluation.questions import Questions
 from recdistill.evaluation.subjects import Subject, VectorSubject
@@ -38,6 +39,7 @@ from recdistill.progress import track
 RECORDS = "metric_records.parquet"
 SEPARABILITY = "separability.parquet"
 SUMMARY = "evaluate.json"
+OF_OTHERS: Benchmark = "gid_others_i2i"
 
 
 def evaluate(
@@ -138,13 +140,14 @@ class Bench:
     def build(cls, config: EvaluateConfig, *, fold: Fold, items: Path, final: Material, seed: int) -> Bench:
         cold = ~final.known
         catalogue = Catalogue.read(items, final.item_ids)
-        referee = judge(
+        make_judge = partial(
+            judge,
             config.judge,
-            fold.judge("final"),
             min_support=config.i2i.min_support,
             min_positive=config.seq2item.min_positive,
             seed=seed,
         )
+        referee = make_judge(fold.judge("final"))
         vanilla = seq2item(config.seq2item, fold, "final", seed=seed, cold=cold)
 
         def filtered() -> Questions:
@@ -156,6 +159,13 @@ class Bench:
             "seq2item_filtered": filtered,
             **_of_items(config, catalogue, referee, item_ids=final.item_ids, cold=cold, seed=seed),
         }
+        left_out: dict[str, str] = {}
+        if OF_OTHERS in config.benchmarks:
+            of_others = _of_others(config, fold, make_judge, item_ids=final.item_ids, cold=cold, seed=seed)
+            if isinstance(of_others, str):
+                left_out[OF_OTHERS] = of_others
+            else:
+                makers[OF_OTHERS] = lambda: of_others
         retrieval: dict[str, Questions] = {name: makers[name]() for name in config.benchmarks if name in makers}
         spaces = Spaces.build(
             config,
@@ -172,6 +182,7 @@ class Bench:
             "judged_items": len(referee.items),
             "users": len(np.unique(vanilla.unit)),
             "questions": {name: len(asked) for name, asked in retrieval.items()},
+            "left_out": left_out,
             # Tags are an input of the student and of content baselines, labels of none.
             "content_i2i_judged_by": "labels" if catalogue.labels else "tags",
         }
@@ -284,6 +295,31 @@ def _of_items(
             content_pairs(described, item_ids, neighbours=of.neighbours, max_queries=of.max_queries, seed=seed)
         )
     return makers
+
+
+def _of_others(
+    config: EvaluateConfig,
+    fold: Fold,
+    make_judge: Callable[[Log], Judge],
+    *,
+    item_ids: pd.Index,
+    cold: np.ndarray,
+    seed: int,
+) -> Questions | str:
+    """Gid-i2i by users of whom training knows nothing, or why there is none.
+
+    Of ``folds`` the judge's users are such already: there gid_i2i is this benchmark.
+    """
+    log = fold.judge_of_others("final")
+    if not log.positive(config.seq2item.min_positive).any():
+        return "training knows every user of the judge window"
+    if len(log) == len(fold.judge("final")):
+        return "training knows no user of the judge window: gid_i2i is by others already"
+    of = config.i2i
+    pairs = gid_pairs(make_judge(log), item_ids, neighbours=of.neighbours, max_queries=of.max_queries, seed=seed)
+    if not len(pairs[0]):
+        return f"users whom training does not know judge no items (evaluate.i2i.min_support is {of.min_support})"
+    return Questions.of_pairs(*pairs, item_ids=item_ids, cold=cold)
 
 
 def _write_vectors(made: Made, item_ids: pd.Index, *, out: Path, seed: int) -> None:

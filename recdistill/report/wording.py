@@ -38,6 +38,7 @@ BENCHMARKS = {
     "seq2item_vanilla": "Next item (vanilla seq2item)",
     "seq2item_filtered": "Next item within the interest (filtered seq2item)",
     "gid_i2i": "Items near in a judge's ID space (Gid-i2i)",
+    "gid_others_i2i": "Items near in an ID space of users unknown to training (Gid-i2i by others)",
     "copair_i2i": "Items consumed together, by lift (Copair-i2i)",
     "copair_count_i2i": "Items consumed together, by count (measures popularity)",
     "content_i2i": "Items of like labels, or tags without labels (content-i2i)",

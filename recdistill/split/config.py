@@ -24,7 +24,7 @@ class SplitConfig(Settings):
     folds: int = Field(5, ge=2, description="K (folds)")
     one_fold_a_seed: bool = Field(
         False,
-        description="the i-th seed runs fold i mod K alone (folds): K seeds ask every user once, at one K-th of the cost",
+        description="the i-th seed runs fold i mod K alone (folds): K seeds ask every user once, for 1/K of the cost",
     )
     validation_users: float = Field(
         0.125, gt=0, lt=1, description="share of a fold's other users that validate (folds)"

@@ -1,0 +1,91 @@
+"""What collaboration-aware training must show, as comparisons that one run's records answer.
+
+A bar is the least ratio of the student's figure to another subject's. Superiority (a bar of 1 or more) is tested
+against no difference; a loss that is accepted (a bar below 1) against that very loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pandas as pd
+from frontiers import AREA, BENCHMARK, CONTENT, PLACES_NEW_ITEMS, STUDENT, VALIDATION
+
+from recdistill.evaluation import summarise
+from recdistill.evaluation.by_unit import KEY
+from recdistill.evaluation.significance import Contrast, contrast
+
+SEQUENCE_STUDENT, KERNEL_RIDGE = "sequence_student", "kernel_ridge"
+# Who is best of all items without content-and-behaviour training; the best on the test window is the bar.
+ALL_ITEMS = ("ials_teacher", "ease", "ease_content", KERNEL_RIDGE)
+RIVALS = ("dropoutnet", "clcrec", "aldi")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The student's figure is at least ``bar`` times another's.
+
+    Attributes:
+        ours: the subject whose figure it is, where it is not the student's at no level.
+    """
+
+    name: str
+    benchmark: str
+    metric: str
+    other: str
+    bar: float
+    ours: str = STUDENT
+
+    @property
+    def null(self) -> float:
+        """The ratio that is tested."""
+        return min(self.bar, 1.0)
+
+    def contrast(self, records: pd.DataFrame) -> Contrast | None:
+        """What the records say, None if they lack one of the two."""
+        return contrast(
+            records, self.ours, self.other, benchmark=self.benchmark, split="all", metric=self.metric, null=self.null
+        )
+
+
+def claims(records: pd.DataFrame, *, protocol: str, all_at: int) -> Iterator[Claim]:
+    """Those of one world and protocol.
+
+    Under ``folds`` the judge's users are unknown to training: gid_i2i is the judge of others too.
+
+    Args:
+        records: of the evaluate stage and of the frontiers.
+        all_at: k of the frontiers' recall of all items.
+    """
+    vanilla, filtered, gid = "seq2item_vanilla", "seq2item_filtered", "gid_i2i"
+    others = gid if protocol == "folds" else "gid_others_i2i"
+    yield Claim("floor: vanilla R@10", vanilla, "recall_at_10", CONTENT, 1.277)
+    yield Claim("floor: filtered R@10", filtered, "recall_at_10", CONTENT, 1.228)
+    yield Claim("floor: gid R@50", gid, "recall_at_50", CONTENT, 1.138)
+    figures = summarise(records[records["metric"].isin(["recall_at_10", AREA])], draws=2)
+    value = {tuple(row[part] for part in KEY): row["value"] for row in figures.to_dict("records")}
+    if protocol == "folds" and (
+        best := _best(ALL_ITEMS, {name: value.get((name, vanilla, "all", "recall_at_10")) for name in ALL_ITEMS})
+    ):
+        yield Claim("all items: vanilla R@10", vanilla, "recall_at_10", best, 1.10)
+        yield Claim("all items: filtered R@10", filtered, "recall_at_10", best, 1.10)
+    yield Claim("gid R@100, test judge", gid, "recall_at_100", KERNEL_RIDGE, 1.25)
+    yield Claim("gid R@100, judge of others", others, "recall_at_100", KERNEL_RIDGE, 1.05)
+    yield Claim("distillation adds: vanilla R@10", vanilla, "recall_at_10", SEQUENCE_STUDENT, 1.05)
+    yield Claim("distillation adds: gid R@100", gid, "recall_at_100", SEQUENCE_STUDENT, 1.10)
+    yield Claim("nothing lost: content R@50", "content_i2i", "recall_at_50", CONTENT, 0.97)
+    yield Claim("nothing lost: copair R@50, by lift", "copair_i2i", "recall_at_50", CONTENT, 1.0)
+    outside = (*PLACES_NEW_ITEMS, *RIVALS)
+    areas = {name: value.get((name, BENCHMARK, "all", AREA)) for name in (*outside, CONTENT)}
+    if strongest := _best((*outside, CONTENT), areas):
+        yield Claim("cold: frontier area, strongest other", BENCHMARK, AREA, strongest, 1.0)
+    if best := _best(outside, {name: value.get((name, BENCHMARK, VALIDATION, AREA)) for name in outside}):
+        metric, there = f"recall_at_{all_at}", f"{STUDENT}@{best}"
+        yield Claim(f"cold: all R@{all_at} at its new R, best on validation", BENCHMARK, metric, best, 1.3, there)
+        yield Claim(f"cold: all R@{all_at} there of the student's own best", BENCHMARK, metric, STUDENT, 0.85, there)
+
+
+def _best(names: tuple[str, ...], values: dict[str, float | None]) -> str | None:
+    known = {name: found for name in names if (found := values[name]) is not None}
+    return max(known, key=known.__getitem__) if known else None

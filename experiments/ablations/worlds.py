@@ -1,0 +1,102 @@
+"""All worlds in one table: what student, teachers, baselines and rivals reach, and which claims hold.
+
+Purpose: the figures that collaboration-aware training is judged by, of several recipes, under both protocols: a table
+of subjects, and a table of claims with paired tests, corrected for their number, and what could be seen at all.
+Under ``folds`` seed number i runs fold i mod K alone, so that five seeds ask every user and every held-out item once.
+Command: python experiments/ablations/worlds.py RECIPE[,RECIPE…] [key=value …] --out FOLDER [--data FOLDER]
+         [--protocols time,folds] [--seeds 0,1,2,3,4] [--rivals dropoutnet,clcrec,aldi] [--only print]
+         FOLDER of --data holds a folder of each recipe's name, for recipes that leave data.root open. What is done is
+         skipped when the command is given again; two of them with other recipes may run side by side. The tables are
+         of every world that is finished in the FOLDER of --out; worlds.json there has their figures.
+Time: ten to fifteen minutes a recipe, protocol and seed on two idle cores, encoding apart. Memory: 4 GB.
+Expected: a row a subject: mean over seeds and half of the 95 % interval over units, in %; a row a claim: its ratio with
+interval, p after Holm over all rows, and the smallest difference that so many units show at 80 % power, with all seeds
+and with one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import yaml
+from frontiers import PLACES_NEW_ITEMS, Frontiers
+from world_tables import FRONTIERS, show
+
+from recdistill.config import Recipe, load_recipe
+from recdistill.contracts.fold import Fit
+from recdistill.contracts.records import Records
+from recdistill.contracts.tables import read_metadata
+from recdistill.evaluation.baselines.ease import Ease
+from recdistill.evaluation.stage import SUMMARY
+from recdistill.evaluation.subjects import Subject
+from recdistill.flow import run
+from recdistill.inputs import digest
+
+
+def main() -> None:
+    """Run, judge, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipes", type=lambda text: [Path(name) for name in text.split(",")])
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--protocols", type=lambda text: text.split(","), default=["time", "folds"])
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--rivals", default="dropoutnet,clcrec,aldi")
+    parser.add_argument("--only", choices=["print"])
+    asked = parser.parse_args()
+    if asked.only is None:
+        told = [*asked.overrides, f"seeds=[{asked.seeds}]", f"distill.rivals=[{asked.rivals}]"]
+        for protocol in asked.protocols:
+            for path in asked.recipes:
+                recipe = recipe_of(path, told, protocol=protocol, data=asked.data)
+                out = asked.out / f"{recipe.name}-{protocol}"
+                run(recipe, out=out, until="evaluate", say=print)
+                trace(recipe, out=out)
+    show(asked.out)
+
+
+def recipe_of(path: Path, overrides: list[str], *, protocol: str, data: Path | None) -> Recipe:
+    """The recipe under a protocol, with iALS among its teachers, and its data in the folder of its name."""
+    told = [f"split.protocol={protocol}", f"split.one_fold_a_seed={'true' if protocol == 'folds' else 'false'}"]
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if data is not None and raw["data"].get("root") == "???":
+        told.append(f"data.root={data / raw['name']}")
+    if not (raw.get("teachers") or {}).get("ials"):
+        told.append("teachers.ials={}")
+    return load_recipe(path, [*told, *overrides])
+
+
+def trace(recipe: Recipe, *, out: Path) -> None:
+    """Write every seed's and fold's frontier records, unless they are of the evaluation that is there."""
+    for seed, fold in recipe.runs():
+        path = out / FRONTIERS / f"seed-{seed}-{fold}.parquet"
+        done = json.loads((out / f"seed-{seed}" / fold / "evaluate" / "_stage.json").read_text(encoding="utf-8"))
+        of = {"evaluate": done["fingerprint"], "code": digest(Path(__file__).with_name("frontiers.py"))}
+        if path.exists() and read_metadata(path).items() >= of.items():
+            continue
+        records = Records(seed, fold)
+        asked = Frontiers(recipe, out=out, seed=seed, fold=fold)
+        asked.record(records, subjects_of(asked))
+        records.write(path, metadata=of)
+        print(f"{path.relative_to(out)}: done")
+
+
+def subjects_of(asked: Frontiers) -> dict[str, dict[Fit, Subject]]:
+    """Every subject of the evaluate stage with both fits: vectors as they are, EASE with content fitted again."""
+    trained = sorted(path.stem for path in (asked.place / "distill" / "final").glob("*.parquet"))
+    subjects = asked.tables("distill", trained) | asked.tables("evaluate", PLACES_NEW_ITEMS)
+    summary = json.loads((asked.place / "evaluate" / SUMMARY).read_text(encoding="utf-8"))
+    if chosen := summary["baselines"].get("ease_content"):
+        width = asked.baselines.ease.content_width
+        subjects["ease_content"] = {
+            fit: Ease(material, content_width=width).fit(**chosen["settings"])
+            for fit, material in asked.material.items()
+        }
+    return subjects
+
+
+if __name__ == "__main__":
+    main()
