@@ -54,7 +54,7 @@ class HardNegatives(Settings):
 
     count: int = Field(0, ge=0, description="mined for each query; 0: none")
     refresh_every: int = Field(100, ge=1, description="steps after which they are mined anew")
-    queries: int = Field(10_000, ge=1, description="pairs mined for at a time, of those that the steps until the next refresh meet")
+    queries: int = Field(10_000, ge=1, description="of a refresh, of the pairs that the steps until the next one meet")
     threshold_queries: int = Field(1_000, ge=1, description="queries by which the threshold λ* is found")
 
 
@@ -205,6 +205,16 @@ class Trial(Settings):
         return self
 
 
+def _predicted(*, ranking: float) -> Trial:
+    """Distils what kernel ridge predicts of the ID teacher: new items are taught too, and noise is left out."""
+    return Trial(
+        temperature=0.05,
+        weights=Weights(relational=1, ranking=ranking),
+        teachers=(KERNEL_RIDGE,),
+        catalogue_items=256,
+    )
+
+
 class DistillConfig(Settings):
     """How the student is trained (METHOD 4). The defaults suit a small frozen-tower student."""
 
@@ -214,16 +224,16 @@ class DistillConfig(Settings):
         "predicts evaluate.baselines.teacher from content",
     )
     trials: tuple[Trial, ...] = Field(
-        (Trial(), Trial(temperature=0.05), Trial(weights=Weights(relational=0))),
+        (_predicted(ranking=1.0), _predicted(ranking=0.3), Trial(temperature=0.05, weights=Weights(relational=0))),
         min_length=1,
         description="each is trained in the selection fit; validation picks one (one without ID teachers by default, "
         "so that a bad teacher is left out)",
     )
-    choose_by: Literal["recall", "gid", "both", "frontier"] = Field(
-        "recall",
+    choose_by: Literal["recall", "gid", "both", "frontier", "all"] = Field(
+        "all",
         description="what validation chooses by: seq2item recall@10, i2i recall@100 in an ID space of the validation "
-        "window (Gid), the geometric mean of both, or the area under the frontier of all and new items; steps are "
-        "always chosen by recall",
+        "window (gid), the geometric mean of both, the area under the frontier of all and new items, or the geometric "
+        "mean of all three; steps are always chosen by recall",
     )
     rivals: tuple[Rival, ...] = Field(
         (),

@@ -42,7 +42,7 @@ class Validation:
     cases: Cases
     fold: Fold
     judging: EvaluateConfig
-    choose_by: Literal["recall", "gid", "both", "frontier"]
+    choose_by: Literal["recall", "gid", "both", "frontier", "all"]
     seed: int
 
     def recall(self, vectors: np.ndarray, *, cosine: bool = True, level: np.ndarray | None = None) -> float:
@@ -93,22 +93,22 @@ class Validation:
     ) -> tuple[float, dict[str, float]]:
         """What is chosen by, and the figures beside recall that it is made of, by name.
 
-        A window without judged pairs leaves recall alone to choose; so does one without questions about new items,
-        where the frontier was to choose.
+        Several figures choose by their geometric mean. What the window cannot tell is left out: Gid without judged
+        pairs, the frontier without questions about new items; where nothing is left, recall chooses.
 
         Args:
             recall: of the vectors.
             vectors, cosine, level: as :meth:`recall` takes them.
         """
-        if self.choose_by == "recall" or (self.choose_by == "frontier" and not self.asks_about_new):
-            return recall, {}
-        if self.choose_by == "frontier":
-            area = self.area(vectors, cosine=cosine, level=level)
-            return area, {AREA: area}
-        gid = self.gid(vectors, cosine=cosine, level=level)
-        if math.isnan(gid):
-            return recall, {}
-        return (gid if self.choose_by == "gid" else math.sqrt(recall * gid)), {GID: gid}
+        figures = {RECALL: recall}
+        if self.choose_by in ("gid", "both", "all"):
+            figures[GID] = self.gid(vectors, cosine=cosine, level=level)
+        if self.choose_by in ("frontier", "all") and self.asks_about_new:
+            figures[AREA] = self.area(vectors, cosine=cosine, level=level)
+        told = {name: value for name, value in figures.items() if not math.isnan(value)}
+        chosen_by = [value for name, value in told.items() if name != RECALL or self.choose_by in ("both", "all")]
+        others = {name: value for name, value in told.items() if name != RECALL}
+        return (math.prod(chosen_by) ** (1 / len(chosen_by)) if chosen_by else recall), others
 
     @cached_property
     def _pairs(self) -> Questions:

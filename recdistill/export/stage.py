@@ -55,7 +55,8 @@ def export(
     ``match_features.parquet`` (the test window's events against each user's history strictly before; the level is no
     part of them) · ``student/`` (``AutoModel.from_pretrained`` after ``import recdistill``) · ``mlflow_model/``
     (pyfunc) · where the student gives items a level of their own, ``content_level.safetensors``, by which
-    ``mlflow_model/`` tells that of an item it has never seen, beside the new-item level · ``export.json`` (provenance, widths, counts, the level, sha256 of every file).
+    ``mlflow_model/`` tells that of an item it has never seen, beside the new-item level · ``export.json`` (provenance,
+    widths, counts, the level, sha256 of every file).
 
     Args:
         level: how the new-item level is found; the selection fit's student is asked where validation tells it.

@@ -127,12 +127,14 @@ class StudentConfig(Settings):
     kind: Literal["linear", "fusion"] = Field(
         "linear", description="one linear map, or perceiver + bidirectional Transformer"
     )
-    dim: int = Field(128, ge=2, description="width of the item vectors")
+    dim: int = Field(256, ge=2, description="width of the item vectors, a skip connection's columns included")
     prefixes: tuple[int, ...] = Field(
         (32, 64),
         description="narrower widths that are trained to serve as well (Matryoshka); those not below dim are left out",
     )
-    skip: SkipConfig | None = Field(None, description="a skip connection from content; null: every column is learned")
+    skip: SkipConfig | None = Field(
+        SkipConfig(), description="a skip connection from content; null: every column is learned"
+    )
     modalities: tuple[Modality, ...] | None = Field(
         None, min_length=1, description="which to read; null reads all that were encoded"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from topical_world import TopicalWorld
@@ -25,7 +27,9 @@ def test_content_tells_the_popularity_of_new_items() -> None:
     assert np.abs(found[~known] - (truth[~known] - centre)).mean() < 0.3
 
 
-def test_an_item_that_is_yet_to_come_gets_what_a_new_one_of_the_table_has(world_with_new: TopicalWorld, tmp_path) -> None:
+def test_an_item_that_is_yet_to_come_gets_what_a_new_one_of_the_table_has(
+    world_with_new: TopicalWorld, tmp_path: Path
+) -> None:
     told = world_with_new.distill(tmp_path, {"popularity": 0.5, "log_q": 0.0}, steps=5)
     assert told["student"]["chosen"]["popularity"] == 0.5
     for fit in ("selection", "final"):
