@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recdistill.distill.config import OF_TEACHERS, DistillConfig, Trial
+from recdistill.distill.margin import Influences
 from recdistill.distill.training import Training
 from recdistill.distill.validation import RECALL, Validation
 from recdistill.training import Fitted
@@ -42,6 +43,12 @@ class Outcome:
         """Its figures: what its steps were chosen by, and what it was chosen by itself."""
         figures = {self.measure: self.fitted.best_score, **self.others}
         return {f"validation_{name}": value for name, value in figures.items()}
+
+    def influences(self, validation: Validation) -> Influences:
+        """How the score moves with each of who was asked."""
+        vectors = self.training.vectors()
+        cosine, level = self.training.geometry == "cosine", self.training.level(vectors)
+        return validation.influences(vectors, cosine=cosine, level=level)
 
 
 def teachers_read(config: DistillConfig, trial: Trial) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from typing import Any
 from recdistill.contracts.fold import Fit, Fold
 from recdistill.contracts.tables import write_json
 from recdistill.distill.config import KERNEL_RIDGE, DistillConfig, Trial
+from recdistill.distill.margin import standard_error
 from recdistill.distill.modalities import modality_weights
 from recdistill.distill.outcome import Outcome, teachers_read, without
 from recdistill.distill.predicted import predict
@@ -119,16 +120,29 @@ class _Run:
         return told if teachers is None else told | {"teachers": teachers}
 
     def _prune(self, subject: Subject, best: Outcome) -> tuple[Outcome, dict[str, Any]]:
-        """One greedy pass: without each teacher in turn; one whose absence validates no worse is left out for good."""
+        """One greedy pass: without each teacher in turn; one that does not help is left out for good.
+
+        It helps by more than one standard error of the difference with it and without, paired by who was asked: a hair
+        either way says nothing, and fewer teachers are simpler.
+        """
         teachers: dict[str, Any] = {}
+        influences = best.influences(self._validation)
         for name in teachers_read(self._config, best.trial):
             reduced = without(self._config, best.trial, name)
             if reduced is None:
                 continue
             outcome = self._try(subject, reduced, f"selection-without-{name}")
-            helps = best.score > outcome.score
-            teachers[name] = {"with": best.told(), "without": outcome.told(), "kept": helps}
-            best = best if helps else outcome
+            others = outcome.influences(self._validation)
+            difference, error = best.score - outcome.score, standard_error(influences, others)
+            helps = error is not None and difference > error
+            teachers[name] = {
+                "with": best.told(),
+                "without": outcome.told(),
+                "difference": difference,
+                "standard_error": error,
+                "kept": helps,
+            }
+            best, influences = (best, influences) if helps else (outcome, others)
         return best, teachers
 
     def _try(self, subject: Subject, trial: Trial, which: str) -> Outcome:

@@ -13,16 +13,16 @@ from typing import Literal
 import numpy as np
 
 from recdistill.contracts.fold import Fold
+from recdistill.distill.margin import Influences, ratio_influences
 from recdistill.evaluation.benchmarks.judge import judge
 from recdistill.evaluation.benchmarks.pairs import gid_pairs
 from recdistill.evaluation.config import EvaluateConfig
-from recdistill.evaluation.metrics import recall_at_k
 from recdistill.evaluation.questions import Questions
 from recdistill.evaluation.subjects import VectorSubject
 from recdistill.retrieval.cases import Cases
 from recdistill.retrieval.frontier import Frontier
 from recdistill.retrieval.levels import Crossings, case_crossings
-from recdistill.retrieval.ranks import seq2item_recall
+from recdistill.retrieval.ranks import case_ranks
 
 _RECALL_AT = 10
 _GID_AT = 100
@@ -47,10 +47,13 @@ class Validation:
 
     def recall(self, vectors: np.ndarray, *, cosine: bool = True, level: np.ndarray | None = None) -> float:
         """Seq2item recall@10 of [I, d] vectors and what is added to each item's score ([I])."""
+        return float(self._found(vectors, cosine=cosine, level=level).mean())
+
+    def _found(self, vectors: np.ndarray, *, cosine: bool, level: np.ndarray | None) -> np.ndarray:
+        """[C] bool: the target is among the first ten."""
         if level is None:
-            return seq2item_recall(vectors, self.cases, k=_RECALL_AT, cosine=cosine)
-        hits = self._crossings(vectors, cosine=cosine, level=level).hits(0.0, _RECALL_AT)
-        return float(hits.mean()) if len(hits) else math.nan
+            return case_ranks(vectors, self.cases, cosine=cosine) <= _RECALL_AT
+        return self._crossings(vectors, cosine=cosine, level=level).hits(0.0, _RECALL_AT)
 
     @cached_property
     def new(self) -> np.ndarray:
@@ -65,9 +68,12 @@ class Validation:
 
     def area(self, vectors: np.ndarray, *, cosine: bool = True, level: np.ndarray | None = None) -> float:
         """Area under the frontier of all and new items, as :meth:`recall` takes its vectors."""
+        return float(self._frontier(vectors, cosine=cosine, level=level).area())
+
+    def _frontier(self, vectors: np.ndarray, *, cosine: bool, level: np.ndarray | None) -> Frontier:
         at = self.judging.new_items
         found = self._crossings(vectors, cosine=cosine, level=level)
-        return float(Frontier.trace(found, self.cases.user, all_at=at.all_at, cold_at=at.cold_at).area())
+        return Frontier.trace(found, self.cases.user, all_at=at.all_at, cold_at=at.cold_at)
 
     def _crossings(self, vectors: np.ndarray, *, cosine: bool, level: np.ndarray | None) -> Crossings:
         at = self.judging.new_items
@@ -81,12 +87,14 @@ class Validation:
 
         NaN where the window judges no pair.
         """
-        questions = self._pairs
-        if not len(questions):
-            return math.nan
+        near = self._near(vectors, cosine=cosine, level=level)
+        return float(near.mean()) if len(near) else math.nan
+
+    def _near(self, vectors: np.ndarray, *, cosine: bool, level: np.ndarray | None) -> np.ndarray:
+        """[P] bool: the judged pair's target is among the first hundred."""
         every = np.ones(len(vectors), dtype=bool)
         subject = VectorSubject("student", vectors, every, cosine=cosine, level=level)
-        return recall_at_k(subject.ranks(questions), k=_GID_AT)
+        return np.asarray(subject.ranks(self._pairs) <= _GID_AT) if len(self._pairs) else np.zeros(0, dtype=bool)
 
     def choice(
         self, recall: float, vectors: np.ndarray, *, cosine: bool = True, level: np.ndarray | None = None
@@ -109,6 +117,31 @@ class Validation:
         chosen_by = [value for name, value in told.items() if name != RECALL or self.choose_by in ("both", "all")]
         others = {name: value for name, value in told.items() if name != RECALL}
         return (math.prod(chosen_by) ** (1 / len(chosen_by)) if chosen_by else recall), others
+
+    def influences(self, vectors: np.ndarray, *, cosine: bool = True, level: np.ndarray | None = None) -> Influences:
+        """How what is chosen by (:meth:`choice`) moves with each of who was asked: users; of Gid, items.
+
+        Gid's items share the users who judge them, and users and items of the geometric mean the window: of these the
+        error is told as if they did not.
+        """
+        if self.choose_by == "frontier" and self.asks_about_new:
+            shares = self._frontier(vectors, cosine=cosine, level=level).influences()
+            return (shares - shares.mean(),)
+        found = self._found(vectors, cosine=cosine, level=level)
+        of_users = ratio_influences(found, self.cases.user)
+        near = (
+            self._near(vectors, cosine=cosine, level=level)
+            if self.choose_by in ("gid", "both")
+            else np.zeros(0, dtype=bool)
+        )
+        if not len(near):
+            return (of_users,)
+        of_items = ratio_influences(near, self._pairs.unit)
+        if self.choose_by == "gid":
+            return (of_items,)
+        recall, gid = float(found.mean()), float(near.mean())
+        mean = math.sqrt(recall * gid)  # its derivatives by both; at 0 it has none
+        return tuple(of * (mean / (2 * by) if by else 0.0) for of, by in ((of_users, recall), (of_items, gid)))
 
     @cached_property
     def _pairs(self) -> Questions:

@@ -57,12 +57,23 @@ def test_a_teacher_of_noise_is_seen_and_left_out_and_a_good_one_kept(world: Topi
     found = {which: verdict[which]["validation_recall_at_10"] for which in ("with", "without")}
     assert not told["teachers"] and set(verdict["with"]) == {"validation_recall_at_10", "validation_gid_at_100"}
     assert verdict["kept"] is (teacher == "good") is (found["with"] > found["without"])
+    assert verdict["kept"] is (verdict["difference"] > verdict["standard_error"])
     assert told["chosen"]["weights"]["relational"] == (3.0 if teacher == "good" else 0.0)
     other = {"weights": {"relational": told["chosen"]["weights"]["relational"]}}
     directly = world.training(other, teachers=(teacher,), steps=30, validate_every=15, learning_rate=5e-3)
     cases = fold_cases(QUESTIONS, world.fold, "selection", seed=0)
     directly.run(tmp_path / "c", "key", lambda *_: None, validation=Validation(cases, world.fold, JUDGING, "recall", 0))
     assert np.array_equal(vectors(tmp_path, "selection"), directly.vectors())
+
+
+def test_a_teacher_that_helps_by_a_hair_is_left_out(world: TopicalWorld, tmp_path):
+    little = {"weights": {"relational": 0.05}}
+    told = world.distill(tmp_path, little, teachers=("noise",), prune_teachers=True)["student"]
+    verdict = told["teachers"]["noise"]
+    found = [verdict[which]["validation_recall_at_10"] for which in ("with", "without")]
+    assert verdict["difference"] == found[0] - found[1]
+    assert 0 < verdict["difference"] <= verdict["standard_error"] and not verdict["kept"]  # of one user's one question
+    assert told["chosen"]["weights"]["relational"] == 0
 
 
 def test_without_the_last_teacher_its_objectives_go_weights_and_all():
