@@ -123,13 +123,15 @@ class Recipe(Settings):
         """What the distill stage reads of the section ``evaluate`` beside the questions; {} if nothing."""
         of = self.evaluate.model_dump(mode="json")
         predicts = KERNEL_RIDGE in {name for _, name in self.distill.named_teachers()}
-        by_gid = self.distill.choose_by in ("gid", "both")
+        by_gid = self.distill.choose_by in ("gid", "both", "all")
+        by_area = self.distill.choose_by in ("frontier", "all")
+        weighs = self.student.skip is not None and self.student.skip.weights is None
         read = {
-            "baselines": predicts,
-            "seq2item": predicts,
+            "baselines": predicts or weighs,
+            "seq2item": predicts or weighs,
             "i2i": by_gid,
             "judge": by_gid,
-            "new_items": self.distill.choose_by == "frontier" or bool(self.distill.rivals),
+            "new_items": by_area or bool(self.distill.rivals),
         }
         return {section: of[section] for section, asked in read.items() if asked}
 

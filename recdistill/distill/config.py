@@ -224,7 +224,7 @@ class DistillConfig(Settings):
         "predicts evaluate.baselines.teacher from content",
     )
     trials: tuple[Trial, ...] = Field(
-        (_predicted(ranking=1.0), _predicted(ranking=0.3), Trial(temperature=0.05, weights=Weights(relational=0))),
+        (_predicted(ranking=3.0), _predicted(ranking=1.0), Trial(temperature=0.05, weights=Weights(relational=0))),
         min_length=1,
         description="each is trained in the selection fit; validation picks one (one without ID teachers by default, "
         "so that a bad teacher is left out)",
@@ -248,7 +248,8 @@ class DistillConfig(Settings):
     prune_teachers: bool = Field(
         False,
         description="the best trial is trained again without each of its teachers in turn, and one that does not help "
-        "is left out; takes as many more trainings as there are teachers",
+        "by more than one standard error of the difference (paired by user; of gid by item) is left out; takes as "
+        "many more trainings as there are teachers",
     )
     start: Literal["fresh", "pretrained"] = Field(
         "fresh", description="the student's first weights: drawn, or those that content-aware training left"

@@ -17,7 +17,7 @@ from recdistill.distill.margin import standard_error
 from recdistill.distill.modalities import modality_weights
 from recdistill.distill.outcome import Outcome, teachers_read, without
 from recdistill.distill.predicted import predict
-from recdistill.distill.subjects import Subject, subjects
+from recdistill.distill.subjects import SEQUENCE_STUDENT, STUDENT, Subject, subjects
 from recdistill.distill.training import Inputs, Training
 from recdistill.distill.validation import Validation
 from recdistill.evaluation.config import EvaluateConfig
@@ -92,6 +92,7 @@ class _Run:
     ) -> None:
         self._config, self._student, self._inputs, self._validation = config, student, inputs, validation
         self._out, self._seed, self._key, self._log = out, seed, key, log
+        self._shared: list[tuple[Trial, Outcome]] = []
 
     def train(self, subject: Subject) -> dict[str, Any]:
         """Try the trials, write what both fits of the best one give, and tell how it went."""
@@ -104,12 +105,12 @@ class _Run:
         kept, teachers = (
             self._prune(subject, best) if self._config.prune_teachers and not subject.is_rival else (best, None)
         )
-        kept.training.write(self._out / "selection")
+        kept.training.write(self._out / "selection", name=subject.name)
         final = self._training(subject, kept.trial, "final")
         name = f"{subject.name}-final"
         log = self._log(f"{subject.name}/final")
         final.run(self._checkpoint(name), f"{self._key}/{name}", log, steps=kept.fitted.best_step)
-        final.write(self._out / "final")
+        final.write(self._out / "final", name=subject.name)
         told = {
             "chosen": kept.trial.model_dump(),
             "steps": kept.fitted.best_step,
@@ -146,6 +147,10 @@ class _Run:
         return best, teachers
 
     def _try(self, subject: Subject, trial: Trial, which: str) -> Outcome:
+        """Train a trial; one that the student of sequences alone had already is the same training, and taken over."""
+        for other, outcome in self._shared:
+            if other == trial and subject.name == STUDENT:
+                return outcome
         training = self._training(subject, trial, "selection")
         name = f"{subject.name}-{which}"
         fitted = training.run(
@@ -154,7 +159,10 @@ class _Run:
             self._log(f"{subject.name}/{which}"),
             validation=self._validation,
         )
-        return Outcome.of(trial, fitted, training, self._validation)
+        outcome = Outcome.of(trial, fitted, training, self._validation)
+        if subject.name == SEQUENCE_STUDENT and trial in self._config.trials:
+            self._shared.append((trial, outcome))
+        return outcome
 
     def _training(self, subject: Subject, trial: Trial, of: Fit) -> Training:
         return Training(self._config, self._student, subject, trial, self._inputs, of=of, seed=self._seed)

@@ -190,13 +190,13 @@ class Training:
                 vectors = term.eval().served(vectors)
         return vectors.numpy()
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, *, name: str) -> None:
         """Save the model, the sequence head if it has weights, and the catalogue's vectors; of a rival these alone.
 
         Where items have levels, beside the model what an item that nobody has met gets: a
         :class:`recdistill.features.content_level.ContentLevel`.
         """
-        name, keeps_model = self.subject.name, not self.subject.is_rival
+        keeps_model = not self.subject.is_rival
         if keeps_model:
             self.student.eval().save_pretrained(folder / name)
         if keeps_model and self.config.sequence_head == "transformer":

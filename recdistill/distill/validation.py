@@ -27,6 +27,14 @@ from recdistill.retrieval.ranks import case_ranks
 _RECALL_AT = 10
 _GID_AT = 100
 RECALL, GID, AREA = f"recall_at_{_RECALL_AT}", f"gid_at_{_GID_AT}", "frontier_area"
+ChooseBy = Literal["recall", "gid", "both", "frontier", "all"]
+_FIGURES: dict[ChooseBy, tuple[str, ...]] = {
+    "recall": (RECALL,),
+    "gid": (GID,),
+    "both": (RECALL, GID),
+    "frontier": (AREA,),
+    "all": (RECALL, GID, AREA),
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,7 @@ class Validation:
     cases: Cases
     fold: Fold
     judging: EvaluateConfig
-    choose_by: Literal["recall", "gid", "both", "frontier", "all"]
+    choose_by: ChooseBy
     seed: int
 
     def recall(self, vectors: np.ndarray, *, cosine: bool = True, level: np.ndarray | None = None) -> float:
@@ -108,15 +116,18 @@ class Validation:
             recall: of the vectors.
             vectors, cosine, level: as :meth:`recall` takes them.
         """
-        figures = {RECALL: recall}
-        if self.choose_by in ("gid", "both", "all"):
-            figures[GID] = self.gid(vectors, cosine=cosine, level=level)
-        if self.choose_by in ("frontier", "all") and self.asks_about_new:
-            figures[AREA] = self.area(vectors, cosine=cosine, level=level)
-        told = {name: value for name, value in figures.items() if not math.isnan(value)}
-        chosen_by = [value for name, value in told.items() if name != RECALL or self.choose_by in ("both", "all")]
-        others = {name: value for name, value in told.items() if name != RECALL}
-        return (math.prod(chosen_by) ** (1 / len(chosen_by)) if chosen_by else recall), others
+        figures = {
+            GID: lambda: self.gid(vectors, cosine=cosine, level=level),
+            AREA: lambda: self.area(vectors, cosine=cosine, level=level),
+        }
+        others = {name: figures[name]() for name in self._asked if name != RECALL}
+        return _geometric_mean([recall if name == RECALL else others[name] for name in self._asked]), others
+
+    @cached_property
+    def _asked(self) -> tuple[str, ...]:
+        """The figures that choose, of those that the window can tell."""
+        can = {RECALL: True, GID: len(self._pairs) > 0, AREA: self.asks_about_new}
+        return tuple(name for name in _FIGURES[self.choose_by] if can[name]) or (RECALL,)
 
     def influences(self, vectors: np.ndarray, *, cosine: bool = True, level: np.ndarray | None = None) -> Influences:
         """How what is chosen by (:meth:`choice`) moves with each of who was asked: users; of Gid, items.
@@ -124,24 +135,24 @@ class Validation:
         Gid's items share the users who judge them, and users and items of the geometric mean the window: of these the
         error is told as if they did not.
         """
-        if self.choose_by == "frontier" and self.asks_about_new:
-            shares = self._frontier(vectors, cosine=cosine, level=level).influences()
-            return (shares - shares.mean(),)
-        found = self._found(vectors, cosine=cosine, level=level)
-        of_users = ratio_influences(found, self.cases.user)
-        near = (
-            self._near(vectors, cosine=cosine, level=level)
-            if self.choose_by in ("gid", "both")
-            else np.zeros(0, dtype=bool)
-        )
-        if not len(near):
-            return (of_users,)
-        of_items = ratio_influences(near, self._pairs.unit)
-        if self.choose_by == "gid":
-            return (of_items,)
-        recall, gid = float(found.mean()), float(near.mean())
-        mean = math.sqrt(recall * gid)  # its derivatives by both; at 0 it has none
-        return tuple(of * (mean / (2 * by) if by else 0.0) for of, by in ((of_users, recall), (of_items, gid)))
+        told = [self._influence(name, vectors, cosine=cosine, level=level) for name in self._asked]
+        slopes = _slopes([value for value, _ in told])
+        of_unit: dict[bool, np.ndarray] = {}
+        for name, slope, (_, influence) in zip(self._asked, slopes, told, strict=True):
+            of_unit[name == GID] = of_unit.get(name == GID, 0.0) + slope * influence
+        return tuple(of_unit.values())
+
+    def _influence(
+        self, name: str, vectors: np.ndarray, *, cosine: bool, level: np.ndarray | None
+    ) -> tuple[float, np.ndarray]:
+        """A figure, and how it moves with each user, or item."""
+        if name == AREA:
+            frontier = self._frontier(vectors, cosine=cosine, level=level)
+            shares = frontier.influences()
+            return float(frontier.area()), shares - shares.mean()
+        near, unit = (self._near, self._pairs.unit) if name == GID else (self._found, self.cases.user)
+        hits = near(vectors, cosine=cosine, level=level)
+        return float(hits.mean()), ratio_influences(hits, unit)
 
     @cached_property
     def _pairs(self) -> Questions:
@@ -158,3 +169,15 @@ class Validation:
             referee, item_ids, neighbours=of.neighbours, max_queries=of.max_queries, seed=self.seed
         )
         return Questions.of_pairs(query, target, item_ids=item_ids, cold=np.zeros(len(item_ids), dtype=bool))
+
+
+def _geometric_mean(values: list[float]) -> float:
+    return math.prod(values) ** (1 / len(values))
+
+
+def _slopes(values: list[float]) -> list[float]:
+    """The geometric mean's derivatives by each; at 0 it has none of several."""
+    if len(values) == 1:
+        return [1.0]
+    mean = _geometric_mean(values)
+    return [mean / (len(values) * value) if value else 0.0 for value in values]

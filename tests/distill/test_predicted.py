@@ -42,11 +42,17 @@ def test_a_teacher_that_there_is_not_cannot_be_predicted(world: TopicalWorld, tm
 def test_a_recipe_may_name_it_where_there_is_something_to_predict(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_text(SYNTHETIC)
-    recipe = load_recipe(path, ["distill.teachers=[id_teacher,kernel_ridge]"])
-    assert set(recipe.judging()) == {"baselines", "seq2item"} and load_recipe(path).judging() == {}
-    assert set(load_recipe(path, ["distill.choose_by=both"]).judging()) == {"i2i", "judge"}
+    bare = ["student.skip=null", "distill.trials=[{}]", "distill.choose_by=recall"]
+
+    def read(*overrides: str) -> set[str]:
+        return set(load_recipe(path, [*bare, *overrides]).judging())
+
+    assert read("distill.teachers=[id_teacher,kernel_ridge]") == {"baselines", "seq2item"} and not read()
+    assert read("student.skip={}") == {"baselines", "seq2item"} and not read("student.skip={weights: {text: 2}}")
+    assert read("distill.choose_by=both") == {"i2i", "judge"}
+    assert read("distill.choose_by=all") == {"i2i", "judge", "new_items"}
     for asks_for_areas in ("distill.choose_by=frontier", "distill.rivals=[aldi]"):
-        assert set(load_recipe(path, [asks_for_areas]).judging()) == {"new_items"}
+        assert read(asks_for_areas) == {"new_items"}
     off = ["teachers.id=null", "mining.teacher=sequence_teacher", "evaluate.baselines.include=[popularity]"]
     with pytest.raises(UserError, match=r"evaluate\.baselines\.teacher: no teacher 'id_teacher'"):
         load_recipe(path, [*off, "distill.teachers=[kernel_ridge]"])

@@ -31,7 +31,7 @@ from recdistill.students import EncodersConfig, FeatureStore, StudentConfig, enc
 USERS, ITEMS, TOPICS = 40, 80, 4
 IDS = pd.Index([f"i{row:02d}" for row in range(ITEMS)])
 TOPIC = np.arange(ITEMS) % TOPICS
-STUDENT = StudentConfig(dim=16, prefixes=(8,), dropout=0.0)
+STUDENT = StudentConfig(dim=16, prefixes=(8,), dropout=0.0, skip=None)
 JUDGING = EvaluateConfig.model_validate({"i2i": {"min_support": 2}})
 QUESTIONS = QuestionsConfig(min_history=2)
 
@@ -106,7 +106,14 @@ class TopicalWorld:
 
     def distill(self, out: Path, *trials: Mapping[str, Any], **config: Any) -> dict[str, Any]:
         """The whole stage; returns what it tells."""
-        defaults = {"teachers": ("good",), "batch_size": 48, "steps": 30, "validate_every": 15, "learning_rate": 5e-3}
+        defaults: dict[str, Any] = {
+            "choose_by": "recall",
+            "teachers": ("good",),
+            "batch_size": 48,
+            "steps": 30,
+            "validate_every": 15,
+            "learning_rate": 5e-3,
+        }
         settings = DistillConfig.model_validate({**defaults, "trials": [_trial(of) for of in trials], **config})
         distill(
             settings,
