@@ -354,7 +354,14 @@ def _fold_stages(
                 "judging": recipe.judging(),
             },
             reads=["data", "split", "content", f"{base}/teach", f"{base}/mine", *begun],
-            code=["distill", "objectives", "students", "retrieval", *(["evaluation"] if recipe.judging() else [])],
+            code=[
+                "distill",
+                "objectives",
+                "students",
+                "retrieval",
+                "features/content_level",
+                *(["evaluation"] if recipe.judging() else []),
+            ],
             **of,
         ),
         make(

@@ -23,12 +23,12 @@ def test_influences_and_their_error_by_hand():
     assert standard_error([np.zeros(1)], [np.zeros(1)]) is None
 
 
-@pytest.mark.parametrize("by", ["recall", "gid", "both", "frontier"])
+@pytest.mark.parametrize("by", ["recall", "gid", "both", "frontier", "all"])
 def test_influences_are_what_leaving_one_out_says(world_with_new: TopicalWorld, by: By, monkeypatch):
     monkeypatch.setattr("recdistill.distill.validation._GID_AT", 10)
     asked = validation(world_with_new, by)
     found = asked.influences(PLANTED, level=LEVEL)
-    assert [len(of) > 10 for of in found] == [True] * (2 if by == "both" else 1)
+    assert [len(of) > 10 for of in found] == [True] * (2 if by in ("both", "all") else 1)
     assert all(abs(of.mean()) < 1e-9 and of.std() > 0 for of in found)
     if by == "gid":
         return

@@ -14,7 +14,7 @@ from recdistill.evaluation.metrics import recall_at_k
 from recdistill.evaluation.subjects import VectorSubject
 from recdistill.retrieval.questions import fold_cases
 
-By = Literal["recall", "gid", "both", "frontier"]
+By = Literal["recall", "gid", "both", "frontier", "all"]
 PLANTED = (np.eye(4, 8)[TOPIC] + np.random.default_rng(0).normal(0, 0.1, (ITEMS, 8))).astype(np.float32)
 LEVEL = np.random.default_rng(1).normal(0, 0.5, ITEMS).astype(np.float32)
 LONG = np.random.default_rng(2).uniform(0.2, 3.0, (ITEMS, 1)).astype(np.float32)
