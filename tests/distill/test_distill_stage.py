@@ -42,7 +42,7 @@ def vectors(out: Path, fit_of: str = "final", subject: str = "student") -> np.nd
 
 
 def test_the_student_finds_the_topics_and_the_content_student_less(world: TopicalWorld, tmp_path):
-    told = world.distill(tmp_path, PULL, {"weights": {"relational": 0.0}})
+    told = world.distill(tmp_path, PULL, {"weights": {"relational": 0.0}}, choose_by="recall")
     assert topic_recall(vectors(tmp_path)) > topic_recall(vectors(tmp_path, subject="content_student")) + 0.1
     scores = told["student"]["validation_recall_at_10"]
     chosen = told["student"]["trials"][int(np.argmax(scores))]
@@ -68,7 +68,7 @@ def test_a_teacher_of_noise_is_seen_and_left_out_and_a_good_one_kept(world: Topi
 
 def test_a_teacher_that_helps_by_a_hair_is_left_out(world: TopicalWorld, tmp_path):
     little = {"weights": {"relational": 0.05}}
-    told = world.distill(tmp_path, little, teachers=("noise",), prune_teachers=True)["student"]
+    told = world.distill(tmp_path, little, teachers=("noise",), prune_teachers=True, choose_by="recall")["student"]
     verdict = told["teachers"]["noise"]
     found = [verdict[which]["validation_recall_at_10"] for which in ("with", "without")]
     assert verdict["difference"] == found[0] - found[1]
