@@ -56,7 +56,7 @@ def contrast(
     metric: str,
     null: float = 1.0,
     draws: int = 2000,
-    flips: int = 20_000,
+    flips: int = 10_000,
     seed: int = 0,
 ) -> Contrast | None:
     """Compare two subjects of one run by a decomposable figure; None where they have no unit in common.

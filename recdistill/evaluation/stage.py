@@ -18,16 +18,15 @@ import pandas as pd
 import pyarrow as pa
 
 from recdistill.contracts.fold import Fit, Fold
-from recdistill.contracts.log import Log
 from recdistill.contracts.records import Records
 from recdistill.contracts.tables import EmbeddingTable, write_json, write_table
 from recdistill.errors import UserError
 from recdistill.evaluation.baselines.material import Material
 from recdistill.evaluation.baselines.tuned import Made, Skipped, make_baseline
 from recdistill.evaluation.benchmarks.catalogue import Catalogue
-from recdistill.evaluation.benchmarks.judge import Judge, judge
+from recdistill.evaluation.benchmarks.items import of_items, questions_of_others
+from recdistill.evaluation.benchmarks.judge import judge
 from recdistill.evaluation.benchmarks.new_items import NewItems
-from recdistill.evaluation.benchmarks.pairs import Pairs, content_pairs, copairs, gid_pairs
 from recdistill.evaluation.benchmarks.spaces import Spaces
 from recdistill.evaluation.benchmarks.users import agreement, seq2item
 from recdistill.evaluation.config import Baseline, Benchmark, EvaluateConfig
@@ -157,11 +156,11 @@ class Bench:
         makers: dict[str, Callable[[], Questions]] = {
             "seq2item_vanilla": lambda: vanilla,
             "seq2item_filtered": filtered,
-            **_of_items(config, catalogue, referee, item_ids=final.item_ids, cold=cold, seed=seed),
+            **of_items(config, catalogue, referee, item_ids=final.item_ids, cold=cold, seed=seed),
         }
         left_out: dict[str, str] = {}
         if OF_OTHERS in config.benchmarks:
-            of_others = _of_others(config, fold, make_judge, item_ids=final.item_ids, cold=cold, seed=seed)
+            of_others = questions_of_others(config, fold, make_judge, item_ids=final.item_ids, cold=cold, seed=seed)
             if isinstance(of_others, str):
                 left_out[OF_OTHERS] = of_others
             else:
@@ -258,68 +257,6 @@ def _check_names(tables: list[str], baselines: tuple[Baseline, ...]) -> None:
             f"evaluate: more than one subject is named {', '.join(twice)}",
             remedy="give the external teacher another name, or take the baseline out of evaluate.baselines.include",
         )
-
-
-def _of_items(
-    config: EvaluateConfig, catalogue: Catalogue, referee: Judge, *, item_ids: pd.Index, cold: np.ndarray, seed: int
-) -> dict[str, Callable[[], Questions]]:
-    """I2i benchmark → its questions, when asked for."""
-    of = config.i2i
-
-    def asked(pairs: Pairs) -> Questions:
-        return Questions.of_pairs(*pairs, item_ids=item_ids, cold=cold)
-
-    def co_consumed(by_lift: bool) -> Questions:
-        return asked(
-            copairs(
-                referee,
-                item_ids,
-                neighbours=of.neighbours,
-                max_queries=of.max_queries,
-                min_together=of.min_together,
-                by_lift=by_lift,
-                seed=seed,
-            )
-        )
-
-    makers: dict[str, Callable[[], Questions]] = {
-        "copair_i2i": lambda: co_consumed(True),
-        "copair_count_i2i": lambda: co_consumed(False),
-        "gid_i2i": lambda: asked(
-            gid_pairs(referee, item_ids, neighbours=of.neighbours, max_queries=of.max_queries, seed=seed)
-        ),
-    }
-    described = catalogue.described()
-    if described is not None:
-        makers["content_i2i"] = lambda: asked(
-            content_pairs(described, item_ids, neighbours=of.neighbours, max_queries=of.max_queries, seed=seed)
-        )
-    return makers
-
-
-def _of_others(
-    config: EvaluateConfig,
-    fold: Fold,
-    make_judge: Callable[[Log], Judge],
-    *,
-    item_ids: pd.Index,
-    cold: np.ndarray,
-    seed: int,
-) -> Questions | str:
-    """Gid-i2i by users of whom training knows nothing, or why there is none.
-
-    Of ``folds`` the judge's users are such already: there gid_i2i is this benchmark.
-    """
-    log = fold.judge_of_others("final")
-    if not log.positive(config.seq2item.min_positive).any():
-        return "training knows every user of the judge window"
-    if len(log) == len(fold.judge("final")):
-        return "training knows no user of the judge window: gid_i2i is by others already"
-    of = config.i2i
-    pairs = gid_pairs(make_judge(log), item_ids, neighbours=of.neighbours, max_queries=of.max_queries, seed=seed)
-    if not len(pairs[0]):
-        return f"users whom training does not know judge no items (evaluate.i2i.min_support is {of.min_support})"
-    return Questions.of_pairs(*pairs, item_ids=item_ids, cold=cold)
 
 
 def _write_vectors(made: Made, item_ids: pd.Index, *, out: Path, seed: int) -> None:
