@@ -16,8 +16,10 @@ from typer.testing import CliRunner
 from recdistill import flow, resources
 from recdistill.cli import app
 from recdistill.config import load_recipe
+from recdistill.contracts.tables import write_json
 from recdistill.crew import Crew
 from recdistill.remarks import remarks
+from recdistill.report.folder import RunFolder
 from recdistill.runs import Runner, locked
 
 LOG = "user,item,ts\n" + "".join(f"u{n % 5},i{n % 7},{1_600_000_000 + 60 * n}\n" for n in range(60))
@@ -127,6 +129,22 @@ def test_the_last_line_is_a_command_that_needs_no_activated_environment(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:s3cr3t@host:5000")
     result = CliRunner().invoke(app, ["run", str(world.recipe), "--out", str(world.home / "my out")])
     assert result.stdout.splitlines()[-1] == "http://***@host:5000"
+
+
+def test_one_fold_a_seed_runs_other_stages_and_leaves_those_that_are_done_as_they_are(world: World) -> None:
+    folds = ("split.protocol=folds", "split.folds=2", "seeds=[4,2,7]")
+    every, one = world.fingerprints(*folds), world.fingerprints(*folds, "split.one_fold_a_seed=true")
+    assert {name.rpartition("/")[0] for name in one} - {""} == {"seed-4/fold-0", "seed-2/fold-1", "seed-7/fold-0"}
+    assert set(one) < set(every)
+    assert {name for name in one if one[name] != every[name]} == {"report"}
+    recipe = load_recipe(world.recipe, [*folds, "split.one_fold_a_seed=true"])
+    write_json(recipe.model_dump(mode="json"), world.home / "recipe.json")
+    for part in ("seed-4/fold-0", "seed-4/fold-1", "seed-2/fold-1"):
+        (world.home / part).mkdir(parents=True)
+    shown = [str(path.relative_to(world.home)) for path in RunFolder(world.home).parts]
+    assert shown == ["seed-4/fold-0", "seed-2/fold-1"]
+    code, said = world.command("validate", world.home / "out", "split.one_fold_a_seed=true")
+    assert code == 2 and "one_fold_a_seed is of protocol 'folds'" in said
 
 
 def test_every_stage_depends_on_the_code_that_trains_and_saves(world: World) -> None:

@@ -114,9 +114,10 @@ def show(out: Path) -> None:
         console.print(table)
     console.print(
         "ratio: student / other, 95 % interval over units. p: of no difference, or of a loss as large as the bar "
-        f"allows, where\nthat is below 1; Holm over all {len(rows)} rows. certain: the interval lies on one side of the bar. "
-        "seen, one seed: smallest difference\nthat shows at 80 % power with all seeds and with one of them. by: what it "
-        "takes to see the difference that the bar asks for\n(the loss it allows; at a bar of 1 the difference found)."
+        f"allows, where that is below 1; Holm over all {len(rows)} rows.\n"
+        "certain: the interval lies on one side of the bar. seen, one seed: smallest difference that shows at 80 % "
+        "power with all seeds and with one of them.\nby: what it takes to see the difference that the bar asks for "
+        "(the loss it allows; at a bar of 1 the difference found)."
     )
     write_json(
         {"subjects": list(_subject_rows(worlds)), "claims": [_jsonable(row) for row in rows]}, out / "worlds.json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,12 @@ from recdistill.contracts.records import Records
 from recdistill.contracts.tables import read_table, write_table
 from recdistill.errors import UserError
 from recdistill.evaluation.benchmarks.catalogue import Catalogue, jaccard
+from recdistill.evaluation.benchmarks.items import questions_of_others
 from recdistill.evaluation.benchmarks.judge import Judge, judge, sppmi_vectors
 from recdistill.evaluation.benchmarks.pairs import content_pairs, copairs, gid_pairs
 from recdistill.evaluation.benchmarks.spaces import Bijective, Clustering, RankingConsistency, Separability, placement
 from recdistill.evaluation.benchmarks.users import agreement, seq2item
-from recdistill.evaluation.config import JudgeConfig, Seq2ItemConfig
+from recdistill.evaluation.config import EvaluateConfig, I2IConfig, JudgeConfig, Seq2ItemConfig
 from recdistill.evaluation.questions import Questions
 from recdistill.evaluation.subjects import ScoreSubject, VectorSubject
 from recdistill.retrieval.questions import draw_users
@@ -300,3 +302,35 @@ def test_the_judge_of_folds_reads_the_asked_users_alone(tmp_path: Path) -> None:
     write_table(test.filter(pa.array(~theirs)), world.fold.root / layout.TEST_JUDGE)
     log = world.fold.judge("final")
     assert set(log.user_ids[np.unique(log.user)]) == set(users[theirs])
+
+
+def test_the_judge_of_others_reads_nobody_whom_training_knows(tmp_path: Path) -> None:
+    world = plant(tmp_path)
+    assert len(world.fold.judge_of_others("final")) == 0
+    strangers = pd.Index([])
+    for file in (layout.TRAIN, layout.VALIDATION):
+        events = read_table(world.fold.root / file)
+        users = pd.Index(events[names.USER_ID].to_pandas())
+        strangers = users.unique().sort_values()[:25]
+        write_table(events.filter(pa.array(~users.isin(strangers))), world.fold.root / file)
+    log = world.fold.judge_of_others("final")
+    assert set(log.user_ids[np.unique(log.user)]) == set(strangers)
+    of_all = world.fold.judge("final")
+    assert len(log) == of_all.user_ids.isin(strangers)[of_all.user].sum()
+
+    def asked(config: EvaluateConfig) -> Questions | str:
+        make = partial(judge, config.judge, min_support=config.i2i.min_support, min_positive=1, seed=0)
+        none = np.zeros(ITEMS, dtype=bool)
+        return questions_of_others(config, world.fold, make, item_ids=world.ids, cold=none, seed=0)
+
+    config = EvaluateConfig(judge=JudgeConfig(dim=8), i2i=I2IConfig(min_support=3, neighbours=4))
+    questions = asked(config)
+    assert isinstance(questions, Questions)
+    # Neighbours by strangers, who like one topic each, are of one topic.
+    assert (world.topic[questions.query[questions.asker, 0]] == world.topic[questions.target]).mean() > 0.6
+    few = asked(config.model_copy(update={"i2i": I2IConfig(min_support=26)}))
+    assert few == "users whom training does not know judge no items (evaluate.i2i.min_support is 26)"
+    test = read_table(world.fold.root / layout.TEST)
+    theirs = pd.Index(test[names.USER_ID].to_pandas()).isin(strangers)
+    write_table(test.filter(pa.array(theirs)), world.fold.root / layout.TEST)
+    assert asked(config) == "training knows no user of the judge window: gid_i2i is by others already"

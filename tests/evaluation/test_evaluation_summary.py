@@ -165,3 +165,61 @@ def test_nothing_to_summarise(tmp_path: object) -> None:
     empty = frame([Records(0, "time")], tmp_path)
     assert len(summarise(empty)) == 0
     assert to_metrics_json(summarise(empty), compare(empty, "student", "content_student")) == {}
+
+
+def test_seeds_that_ask_a_fold_each_count_alike_and_their_users_err_apart(tmp_path: object) -> None:
+    """One fold a seed: the mean of two means of different users, whose variances add up to (v₀/n₀ + v₁/n₁) / 4."""
+    rng = np.random.default_rng(4)
+    parts, values = [], []
+    for seed, (mean, count) in enumerate(((1.0, 100), (3.0, 300))):
+        values.append(rng.normal(mean, 0.5, count))
+        records = Records(seed, f"fold-{seed}")
+        hits(records, "student", values[-1], np.arange(count) + 100 * seed)
+        parts.append(records)
+    row = summarise(frame(parts, tmp_path), draws=2000).iloc[0]
+    assert row["value"] == pytest.approx((values[0].mean() + values[1].mean()) / 2)
+    assert (row["n"], row["units"]) == (2, 400)
+    error = np.sqrt(values[0].var() / 100 + values[1].var() / 300) / 2
+    assert (row["high"] - row["low"]) / 2 == pytest.approx(1.96 * error, rel=0.08)
+
+
+def test_a_comparison_leaves_out_the_seeds_and_units_that_one_side_lacks(tmp_path: object) -> None:
+    """By hand: b has no fold of seed 1, and not item 2 of seed 0; item 3 is asked in both seeds' folds."""
+    parts = [Records(0, "fold-0"), Records(1, "fold-1")]
+    hits(parts[0], "a", np.array([1.0, 0.0, 1.0, 1.0]), np.array([0, 1, 2, 3]))
+    hits(parts[0], "b", np.array([0.0, 0.0, 1.0]), np.array([0, 1, 3]))
+    hits(parts[1], "a", np.array([0.0, 0.0]), np.array([3, 4]))
+    table = frame(parts, tmp_path)
+    row = compare(table, "a", "b").iloc[0]
+    assert (row["a"], row["b"], row["units"]) == (pytest.approx(2 / 3), pytest.approx(1 / 3), 3)
+    # Another run may have other seeds: there an item counts that both have in any seed, and seeds without one do not.
+    other = frame(parts[:1], tmp_path)
+    other["seed"] = 7
+    of_runs = compare(table, "a", "b", other=other).iloc[0]
+    assert (of_runs["a"], of_runs["b"]) == (pytest.approx((2 / 3 + 0) / 2), pytest.approx(1 / 3))
+    strangers = compare(table[table["unit"].isin(["u0", "u1", "u4"])], "a", "b", other=other).iloc[0]
+    assert (strangers["a"], strangers["units"]) == (0.5, 2)  # seed 1 keeps no unit that b has
+
+
+def test_paired_difference_of_one_fold_a_seed(tmp_path: object) -> None:
+    rng = np.random.default_rng(5)
+    parts = []
+    for seed in range(2):
+        unit = np.arange(50) + 50 * seed
+        base = (rng.random(50) < 0.4).astype(float)
+        parts.append(Records(seed, f"fold-{seed}"))
+        hits(parts[-1], "a", base + 0.1, unit)
+        hits(parts[-1], "b", base, unit)
+    row = compare(frame(parts, tmp_path), "a", "b").iloc[0]
+    assert (row["difference"], row["low"], row["high"], row["units"]) == pytest.approx((0.1, 0.1, 0.1, 100))
+
+
+def test_whole_figures_of_one_fold_a_seed(tmp_path: object) -> None:
+    """By hand: each record weighs a third; those of one fold err together, and folds apart."""
+    given = {(0, "a"): (0.6, 0.5, 0.9), (1, "b"): (0.3, 0.1, 0.4), (2, "a"): (0.9, 0.7, 1.0)}
+    row = summarise(frame(_whole_figures("auc_delta", given), tmp_path)).iloc[0]
+    assert (row["value"], row["n"]) == (pytest.approx(0.6), 3)
+    assert row["low"] == pytest.approx(0.6 - np.hypot((0.1 + 0.2) / 3, 0.2 / 3))
+    assert row["high"] == pytest.approx(0.6 + np.hypot((0.3 + 0.1) / 3, 0.1 / 3))
+    same = summarise(frame(_whole_figures("lt7_r2", given), tmp_path)).iloc[0]
+    assert (same["low"], same["high"]) == pytest.approx((0.6 - 0.5 / 3, 0.6 + 0.5 / 3))

@@ -19,7 +19,7 @@ from recdistill.world import World
 
 GROUPS, OF_GROUP = 6, 12
 IDS = [f"i{number:02d}" for number in range(GROUPS * OF_GROUP)]
-STUDENT = StudentConfig(dim=16, prefixes=(8,), dropout=0.0)
+STUDENT = StudentConfig(dim=16, prefixes=(8,), dropout=0.0, skip=None)
 
 
 def group(row: int) -> int:

@@ -85,6 +85,17 @@ def test_folds_are_disjoint_in_users_and_cold_in_items_and_test_every_user_once(
     assert sorted(tested) == sorted(frame.user_id.unique())
 
 
+def test_which_seeds_and_folds_are_run():
+    every = SplitConfig(protocol="folds", folds=2)
+    assert every.runs([7, 3]) == ((7, "fold-0"), (7, "fold-1"), (3, "fold-0"), (3, "fold-1"))
+    one = SplitConfig(protocol="folds", folds=2, one_fold_a_seed=True)
+    assert one.runs([7, 3, 5]) == ((7, "fold-0"), (3, "fold-1"), (5, "fold-0"))
+    assert one.fold_names() == every.fold_names()  # all are written
+    assert SplitConfig().runs([7, 3]) == ((7, "time"), (3, "time"))
+    with pytest.raises(ValueError, match="one_fold_a_seed is of protocol 'folds'"):
+        SplitConfig(one_fold_a_seed=True)
+
+
 def test_order_among_equal_times_does_not_follow_the_file(tmp_path):
     frame = write_log(tmp_path / "data", ties=True, users=10, events=2000)
     frame = frame.sort_values(["user_id", "timestamp", "item_id"]).reset_index(drop=True)

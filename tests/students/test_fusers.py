@@ -120,7 +120,7 @@ def test_what_is_no_bidirectional_decoder_is_refused(tmp_path: Path) -> None:
 
 def fusion(**changes: Any) -> FusionStudent:
     torch.manual_seed(0)
-    settings: dict[str, Any] = {"dim": 8, "width": 16, "depth": 1, "heads": 2, "queries": 2, "dropout": 0.0}
+    settings: dict[str, Any] = {"skip": None, "dim": 8, "width": 16, "depth": 1, "heads": 2, "queries": 2, "dropout": 0.0}
     return FusionStudent(widths={"audio": 3, "image": 4, "text": 3}, **{**settings, **changes}).eval()
 
 
@@ -169,7 +169,7 @@ def store(world: World) -> FeatureStore:
 
 
 def build(world: World, qwen3: Path, **changes: Any) -> RecDistillStudent:
-    config = {"kind": "fusion", "dim": 12, "heads": 2, "queries": 3, "fuser": str(qwen3), "lora_rank": 2, **changes}
+    config = {"kind": "fusion", "skip": None, "dim": 12, "heads": 2, "queries": 3, "fuser": str(qwen3), "lora_rank": 2, **changes}
     return build_student(StudentConfig.model_validate(config), content=world.content, seed=3)
 
 
@@ -265,7 +265,9 @@ def test_gradient_checkpointing_changes_no_gradient(
 def test_causal_is_a_setting_of_the_small_one_too(world: World, store: FeatureStore) -> None:
     students = [
         build_student(
-            StudentConfig.model_validate({"kind": "fusion", "dim": 8, "width": 16, "attention": attention}),
+            StudentConfig.model_validate(
+                {"kind": "fusion", "skip": None, "dim": 8, "width": 16, "attention": attention}
+            ),
             content=world.content,
             seed=0,
         ).eval()

@@ -40,7 +40,7 @@ def build(world: World, tmp_path_factory: pytest.TempPathFactory) -> Callable[..
 
     def make(kind: str, **changes: Any) -> RecDistillStudent:
         of_kind = {"qwen3": {"kind": "fusion", "fuser": str(folder)}, "skip": {"kind": "linear", "skip": {}}}
-        shape = {"dim": 12, "width": 16, "heads": 2, "queries": 3, "instructions": PROMPTS}
+        shape = {"dim": 12, "width": 16, "heads": 2, "queries": 3, "instructions": PROMPTS, "skip": None}
         settings = {**shape, **of_kind.get(kind, {"kind": kind}), **changes}
         return build_student(StudentConfig.model_validate(settings), content=world.content, seed=2).eval()
 

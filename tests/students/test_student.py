@@ -22,8 +22,8 @@ from recdistill.students.fusion import FusionStudent, Perceiver
 from recdistill.students.hiding import hide_modalities
 
 KINDS: dict[str, dict[str, Any]] = {
-    "linear": {"kind": "linear"},
-    "fusion": {"kind": "fusion"},
+    "linear": {"kind": "linear", "skip": None},
+    "fusion": {"kind": "fusion", "skip": None},
     "linear with skip": {"kind": "linear", "skip": {}},
     "fusion with skip": {"kind": "fusion", "skip": {}},
 }
@@ -47,7 +47,7 @@ def norm(vectors: np.ndarray) -> np.ndarray:
 def test_the_seed_decides_the_weights_and_leaves_the_global_generator_alone(world: World) -> None:
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
-    config = StudentConfig(kind="fusion", **SMALL)
+    config = StudentConfig(**KINDS["fusion"], **SMALL)
     one, same, other = (build_student(config, content=world.content, seed=seed).state_dict() for seed in (1, 1, 2))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(one[name], same[name]) for name in one)

@@ -13,7 +13,7 @@ from recdistill.objectives.infonce import infonce
 from recdistill.students import FeatureSource, RecDistillStudent, StudentConfig, feature_source
 from recdistill.students.tuning import parameter_groups
 
-SMALL: dict[str, Any] = {"dim": 12, "width": 16, "heads": 2, "depth": 1, "queries": 3, "prefixes": ()}
+SMALL: dict[str, Any] = {"skip": None, "dim": 12, "width": 16, "heads": 2, "depth": 1, "queries": 3, "prefixes": ()}
 TUNED = ("audio", "image", "text")
 
 

@@ -1,0 +1,122 @@
+"""``experiments/ablations/worlds.py``: what it reads of finished runs, and what it makes of them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from recdistill.contracts.records import Records
+from recdistill.contracts.tables import write_json
+from recdistill.evaluation import EvaluateConfig
+from recdistill.split import SplitConfig
+
+ABLATIONS = Path(__file__).parents[1] / "experiments" / "ablations"
+RECIPES = ABLATIONS.parent / "recipes"
+USERS = pd.Index([f"u{row}" for row in range(60)])
+VANILLA = ("seq2item_vanilla", "all", "recall_at_10")
+AREA = ("cold_frontier", "all", "frontier_area")
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
+    monkeypatch.syspath_prepend(str(ABLATIONS))
+    return {name: importlib.import_module(name) for name in ("frontiers", "claims", "world_tables", "worlds")}
+
+
+def judge(records: Records, figure: tuple[str, str, str], **values: float) -> None:
+    """Every user gives a subject's figure its value, give or take what all subjects share."""
+    noise = np.random.default_rng(records.seed).normal(0, 0.01, len(USERS))
+    for subject, value in values.items():
+        records.add(subject.replace("student_at_", "student@"), *figure, np.arange(len(USERS)), USERS, value + noise)
+
+
+def world(out: Path, name: str = "tiny", *, protocol: str = "folds", seeds: tuple[int, ...] = (0, 1)) -> Path:
+    """A run folder as far as the tables read it: the student 1.2 × EASE, whose content variant is a little better."""
+    root = out / f"{name}-{protocol}"
+    split = SplitConfig(protocol=protocol, folds=2, one_fold_a_seed=protocol == "folds")  # type: ignore[arg-type]
+    settings = {"split": split.model_dump(mode="json"), "evaluate": EvaluateConfig().model_dump(mode="json")}
+    write_json({"name": name, "seeds": list(seeds), **settings}, root / "recipe.json")
+    for seed, fold in split.runs(seeds):
+        evaluated, traced = Records(seed, fold), Records(seed, fold)
+        judge(evaluated, VANILLA, student=0.6, content_student=0.4, ease=0.5, ease_content=0.52, kernel_ridge=0.3)
+        judge(evaluated, ("seq2item_filtered", "all", "recall_at_10"), student=0.5, content_student=0.45, ease=0.9,
+              ease_content=0.5)  # fmt: skip
+        judge(traced, AREA, student=0.04, kernel_ridge=0.02, raw_content=0.03, content_student=0.035, clcrec=0.01)
+        for subject, area in {"student": 0.05, "kernel_ridge": 0.03, "raw_content": 0.02, "content_student": 9}.items():
+            traced.whole(subject, "cold_frontier", "validation", "frontier_area", area)
+        all_items = {"student": 0.6, "student_at_kernel_ridge": 0.54, "kernel_ridge": 0.3, "raw_content": 0.2}
+        judge(traced, ("cold_frontier", "all", "recall_at_10"), **all_items)
+        place = root / f"seed-{seed}" / fold / "evaluate"
+        evaluated.write(place / "metric_records.parquet")
+        write_json({"fingerprint": "x"}, place / "_stage.json")
+        traced.write(root / "frontiers" / f"seed-{seed}-{fold}.parquet")
+    return root
+
+
+def test_claims_of_a_planted_world(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
+    world(tmp_path)
+    scripts["world_tables"].show(tmp_path)
+    told = json.loads((tmp_path / "worlds.json").read_text())
+    claims = {row["claim"]: row for row in told["claims"]}
+    # What nobody was asked is left out: no row says anything of gid, or of a student without distillation.
+    assert {name.split(":")[0] for name in claims} == {"floor", "all items", "cold"}
+    floor = claims["floor: vanilla R@10"]
+    assert floor["ratio"] == pytest.approx(1.5, rel=0.01) and floor["met"] and floor["certain"]
+    assert floor["units"] == 60 and len(floor["by_seed"]) == 2
+    assert floor["p"] <= floor["p_holm"] <= len(claims) * floor["p"] + 1e-9
+    # The bar is the best of all items by the vanilla benchmark, on the filtered one too.
+    assert {claims[f"all items: {name} R@10"]["other"] for name in ("vanilla", "filtered")} == {"ease_content"}
+    assert claims["all items: vanilla R@10"]["met"] and not claims["all items: filtered R@10"]["met"]
+    # The student must lie above the best of the others on the test; what it is compared with at a level of its own is
+    # the best of baselines and rivals on validation.
+    assert claims["cold: frontier area, strongest other"]["other"] == "content_student"
+    there = claims["cold: all R@10 at its new R, best on validation"]
+    assert (there["other"], there["student"]) == ("kernel_ridge", "student@kernel_ridge")
+    assert there["ratio"] == pytest.approx(1.8, rel=0.01) and there["met"]
+    kept = claims["cold: all R@10 there of the student's own best"]
+    assert kept["ratio"] == pytest.approx(0.9, rel=0.01) and kept["met"] and kept["p"] < 0.01  # of .85, not of 1
+    rows = {(row["subject"], row["figure"]): row for row in told["subjects"]}
+    assert rows["ease", "vanilla R@10"]["value"] == pytest.approx(0.5, abs=0.01)
+    assert ("student@kernel_ridge", "vanilla R@10") not in rows
+    assert rows["student", "frontier area %²"]["n"] == 2
+
+
+def test_the_judge_of_others_is_gid_itself_under_folds(scripts: dict[str, ModuleType]) -> None:
+    records = Records(0, "fold-0")
+    judge(records, VANILLA, student=0.6)
+    by = {
+        protocol: {
+            claim.name: claim.benchmark
+            for claim in scripts["claims"].claims(records.table().to_pandas(), protocol=protocol, all_at=10)
+        }
+        for protocol in ("time", "folds")
+    }
+    assert by["time"]["gid R@100, judge of others"] == "gid_others_i2i"
+    assert by["folds"]["gid R@100, judge of others"] == "gid_i2i"
+
+
+def test_unfinished_worlds_are_left_out_and_named(
+    scripts: dict[str, ModuleType], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world(tmp_path, protocol="time")
+    unfinished = world(tmp_path, "other", protocol="time")
+    (unfinished / "seed-1" / "time" / "evaluate" / "_stage.json").unlink()
+    scripts["world_tables"].show(tmp_path)
+    assert "other-time: not finished, left out" in capsys.readouterr().out
+    told = json.loads((tmp_path / "worlds.json").read_text())
+    assert {(row["world"], row["protocol"]) for row in told["subjects"]} == {("tiny", "time")}
+
+
+def test_recipes_get_their_protocol_ials_and_data(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
+    recipe_of = scripts["worlds"].recipe_of
+    films = recipe_of(RECIPES / "movielens_posters.yaml", ["seeds=[0,1]"], protocol="folds", data=tmp_path)
+    assert films.runs() == ((0, "fold-0"), (1, "fold-1"))
+    assert films.data.root == tmp_path / "movielens-posters" and films.teachers.ials is not None
+    demo = recipe_of(RECIPES / "demo.yaml", [], protocol="time", data=tmp_path)
+    assert demo.runs() == ((0, "time"),) and demo.teachers.ials is not None
