@@ -54,7 +54,7 @@ def faults(tmp_path: Path, *overrides: str, text: str = SYNTHETIC) -> str:
 
 
 def test_keys_left_at_a_teacher_that_is_off_are_all_named(tmp_path):
-    message = faults(tmp_path, "teachers.id=null")
+    message = faults(tmp_path, "teachers.id=null", "distill.trials=[{}]")
     assert "3 faults" in message
     for key in ("mining.teacher", "distill.teachers", "evaluate.baselines.teacher"):
         assert f"  - {key}: no teacher 'id_teacher' (teachers.id is null); set this key to one of: sequence_" in message

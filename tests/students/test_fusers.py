@@ -120,7 +120,15 @@ def test_what_is_no_bidirectional_decoder_is_refused(tmp_path: Path) -> None:
 
 def fusion(**changes: Any) -> FusionStudent:
     torch.manual_seed(0)
-    settings: dict[str, Any] = {"skip": None, "dim": 8, "width": 16, "depth": 1, "heads": 2, "queries": 2, "dropout": 0.0}
+    settings: dict[str, Any] = {
+        "skip": None,
+        "dim": 8,
+        "width": 16,
+        "depth": 1,
+        "heads": 2,
+        "queries": 2,
+        "dropout": 0.0,
+    }
     return FusionStudent(widths={"audio": 3, "image": 4, "text": 3}, **{**settings, **changes}).eval()
 
 
@@ -169,7 +177,16 @@ def store(world: World) -> FeatureStore:
 
 
 def build(world: World, qwen3: Path, **changes: Any) -> RecDistillStudent:
-    config = {"kind": "fusion", "skip": None, "dim": 12, "heads": 2, "queries": 3, "fuser": str(qwen3), "lora_rank": 2, **changes}
+    config = {
+        "kind": "fusion",
+        "skip": None,
+        "dim": 12,
+        "heads": 2,
+        "queries": 3,
+        "fuser": str(qwen3),
+        "lora_rank": 2,
+        **changes,
+    }
     return build_student(StudentConfig.model_validate(config), content=world.content, seed=3)
 
 
