@@ -28,6 +28,8 @@ from recdistill.world import World
 
 BENCHMARKS = ("content_i2i", "copair_i2i")
 METRIC = "recall_at_50"
+# What training is worth is seen where nothing else says what untrained content does.
+LEARNED: dict[str, Any] = {"dim": 128, "skip": None}
 
 
 def arguments(description: str | None, *, steps: int) -> argparse.ArgumentParser:
@@ -70,7 +72,7 @@ class Lab:
         config = PretrainConfig.model_validate(pretrain)
         training = Pretraining(
             config,
-            StudentConfig.model_validate(student),
+            StudentConfig.model_validate({**LEARNED, **student}),
             fold=self.fold,
             data=self.out / "data",
             content=self.content,

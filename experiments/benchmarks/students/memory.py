@@ -70,7 +70,7 @@ def _measure(folder: Path) -> None:
     )
     training = Pretraining(
         config,
-        StudentConfig(kind="linear", dim=DIM),
+        StudentConfig(kind="linear", dim=DIM, skip=None),
         fold=Fold(folder / "split"),
         data=folder / "data",
         content=folder / "content",

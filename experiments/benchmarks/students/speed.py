@@ -39,8 +39,8 @@ BATCH, DIM, TAU, MAX_TOKENS = 64, 128, 0.07, 256
 STEPS = {"linear": 2_000, "fusion": 300}
 PEER_STEPS, PAIRS, TEXTS = 8, 4_000, 1_000
 KINDS = {
-    "linear": StudentConfig(kind="linear", dim=DIM, prefixes=(), modality_dropout=0, dropout=0),
-    "fusion": StudentConfig(kind="fusion", dim=DIM, width=DIM, prefixes=(), modality_dropout=0, dropout=0),
+    "linear": StudentConfig(kind="linear", dim=DIM, skip=None, prefixes=(), modality_dropout=0, dropout=0),
+    "fusion": StudentConfig(kind="fusion", dim=DIM, skip=None, width=DIM, prefixes=(), modality_dropout=0, dropout=0),
 }
 
 
