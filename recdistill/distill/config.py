@@ -242,8 +242,9 @@ class DistillConfig(Settings):
     )
     sequence_student: bool = Field(
         True,
-        description="train beside the student one of mined sequences alone, by the same trials without their teachers: "
-        "what it lacks is what distillation from teachers gives",
+        description="train beside the student one of mined sequences alone, by the same trials without their teachers "
+        "(and, where these are then fewer, at other temperatures): what it lacks is what distillation from teachers "
+        "gives",
     )
     prune_teachers: bool = Field(
         False,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from recdistill.distill.config import DistillConfig, Rival, RivalOptions, Trial, Weights
+from recdistill.distill.config import OF_TEACHERS, DistillConfig, Rival, RivalOptions, Trial, Weights
+from recdistill.distill.lesser import without_objectives
 
 STUDENT = "student"
 SEQUENCE_STUDENT = "sequence_student"
@@ -31,8 +33,9 @@ class Subject:
 
 
 # As many as the student has by default: it is no fair bar otherwise.
+_TEMPERATURES = (0.1, 0.05, 0.2)
 _CONTENT_ONLY = tuple(
-    Trial(weights=Weights.only(item_to_item=1.0), temperature=temperature) for temperature in (0.1, 0.05, 0.2)
+    Trial(weights=Weights.only(item_to_item=1.0), temperature=temperature) for temperature in _TEMPERATURES
 )
 
 
@@ -72,21 +75,26 @@ def subjects(config: DistillConfig) -> tuple[Subject, ...]:
 
 
 def _of_sequences_alone(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
-    """The trials without any teacher, each once; none where no trial has a teacher, or none has sequences."""
-    reads_teachers = any(trial.distils or trial.weights.soft_targets for trial in trials)
-    alone = [
-        Trial(
-            weights=Weights.only(
-                sequence_to_item=trial.weights.sequence_to_item, item_to_item=trial.weights.item_to_item
-            ),
-            temperature=trial.temperature,
-            log_q=trial.log_q,
-            history_power=trial.history_power,
-            simulated_cold=trial.simulated_cold,
-            popularity=trial.popularity,
-            hard_negatives=trial.hard_negatives,
-        )
-        for trial in trials
-        if trial.weights.sequence_to_item and reads_teachers
-    ]
-    return tuple(trial for place, trial in enumerate(alone) if trial not in alone[:place])
+    """The trials without any teacher, each once; none where no trial has a teacher, or none has sequences.
+
+    Without their teachers several are the same: it is tried at other temperatures, up to as often as the student is.
+    """
+    if not any(trial.distils or trial.weights.soft_targets for trial in trials):
+        return ()
+    lesser = [without_objectives(trial, (*OF_TEACHERS, "soft_targets")) for trial in trials]
+    alone = [trial for trial in lesser if trial is not None and _learns_sequences(trial)]
+    at = [trial.model_copy(update={"temperature": of}) for of in _TEMPERATURES for trial in alone]
+    return tuple(islice(_distinct([*alone, *at]), len(trials)))
+
+
+def _learns_sequences(trial: Trial) -> bool:
+    in_phases = not trial.phases or any("sequence_to_item" in phase.objectives for phase in trial.phases)
+    return bool(trial.weights.sequence_to_item) and in_phases
+
+
+def _distinct(trials: Iterable[Trial]) -> Iterator[Trial]:
+    found: list[Trial] = []
+    for trial in trials:
+        if trial not in found:
+            found.append(trial)
+            yield trial

@@ -171,19 +171,3 @@ def test_rivals_have_as_many_trials_as_the_student_and_none_by_default() -> None
         assert named[name].is_rival
     with pytest.raises(ValidationError, match=r"distill\.rivals"):
         DistillConfig(trials=(Trial(weights=Weights(aldi=0.5)),))
-
-
-def test_the_student_of_sequences_alone_has_the_trials_without_their_teachers_each_once() -> None:
-    weights = Weights(relational=2, ranking=1, item_to_item=0.5)
-    trials = (
-        Trial(weights=weights, temperature=0.05, log_q=0.8, catalogue_items=64, teachers=("ease_teacher",)),
-        Trial(weights=Weights(relational=0, item_to_item=0.5), temperature=0.05, log_q=0.8),
-        Trial(weights=Weights(relational=1, sequence_to_item=0)),
-    )
-    alone = next(s for s in subjects(DistillConfig(trials=trials)) if s.name == "sequence_student")
-    expected = Trial(weights=Weights.only(sequence_to_item=1, item_to_item=0.5), temperature=0.05, log_q=0.8)
-    assert alone.trials == (expected,)
-    names = {"content_student", "student"}
-    assert {s.name for s in subjects(DistillConfig(trials=trials, sequence_student=False))} == names
-    # Who learns of no teacher is that student already.
-    assert {s.name for s in subjects(DistillConfig(trials=trials[1:2]))} == names
