@@ -237,8 +237,9 @@ class DistillConfig(Settings):
     )
     rivals: tuple[Rival, ...] = Field(
         (),
-        description="published cold-start methods trained beside the student, on its content network and pairs and "
-        "the first of the teachers, with as many trials as it has (at most 6); they are chosen by the frontier's area",
+        description="published cold-start methods trained beside the student, on its content network (without a skip "
+        "connection, which would take their vectors' lengths) and pairs and the first of the teachers, with as many "
+        "trials as it has (at most 6); they are chosen by the frontier's area",
     )
     sequence_student: bool = Field(
         True,

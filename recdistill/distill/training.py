@@ -80,10 +80,12 @@ class Training:
         self.item_ids = training.item_ids
         met = np.unique(np.stack([training.user, training.item])[:, training.positive()], axis=1)
         self._support = np.bincount(met[1], minlength=len(self.item_ids))
+        # A rival's scores are dot products, and a skip connection's vectors all have length 1.
+        own = student.model_copy(update={"skip": None}) if subject.is_rival else student
         self.student: RecDistillStudent = (
             RecDistillStudent.from_pretrained(inputs.pretrain / of / "pretrained_student")
             if inputs.pretrain is not None and subject.may_start_pretrained
-            else build_student(student, content=inputs.content, seed=seed, modality_weights=inputs.modality_weights)
+            else build_student(own, content=inputs.content, seed=seed, modality_weights=inputs.modality_weights)
         )
         self.tower_learning_rate = student.tower_learning_rate
         pairs = inputs.mine / of / "interest_pairs.parquet"

@@ -1,12 +1,17 @@
-"""Who is trained: the student of sequences alone is the student without its teachers, and has as many trials."""
+"""Who is trained: the student of sequences alone is the student without its teachers; a rival's vectors."""
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from topical_world import IDS, STUDENT, TopicalWorld
 
 from recdistill.distill.config import DistillConfig, Trial, Weights
 from recdistill.distill.lesser import without_objectives
 from recdistill.distill.subjects import subjects
+from recdistill.distill.training import Training
+from recdistill.students import FeatureStore
+from recdistill.students.config import SkipConfig
 
 BEFORE = {"share": 0.15, "objectives": ("item_to_item",)}
 THEN = {"share": 0.45, "objectives": ("item_to_item", "sequence_to_item")}
@@ -75,3 +80,15 @@ def test_what_is_left_is_a_trial_that_could_have_been_written(lost: tuple[str, .
     assert left is not None and Trial.model_validate(left.model_dump()) == left
     assert (left.catalogue_items, left.teachers) == (0, None)
     assert left.hard_negatives.count == (0 if "sequence_to_item" in lost else 2)
+
+
+def test_a_rival_s_vectors_have_lengths_and_the_student_s_none_with_a_skip_connection(world: TopicalWorld) -> None:
+    config = DistillConfig(teachers=("good",), rivals=("dropoutnet",), trials=(Trial(teachers=("good",)),))
+    student = STUDENT.model_copy(update={"skip": SkipConfig()})
+    norms = {}
+    for subject in subjects(config):
+        training = Training(config, student, subject, subject.trials[0], world.inputs(), of="selection", seed=0)
+        store = FeatureStore.load(world.content, IDS)
+        norms[subject.name] = np.linalg.norm(training.student.encode_store(store, normalize=False), axis=1)
+        assert (training.student.config.skip is None) is subject.is_rival
+    assert np.ptp(norms["dropoutnet"]) > 0.1 and norms["student"] == pytest.approx(1.0, abs=1e-5)
