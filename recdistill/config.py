@@ -120,20 +120,26 @@ class Recipe(Settings):
         return QuestionsConfig.model_validate(asked)
 
     def judging(self) -> dict[str, Any]:
-        """What the distill stage reads of the section ``evaluate`` beside the questions; {} if nothing."""
-        of = self.evaluate.model_dump(mode="json")
+        """What the distill stage reads of the section ``evaluate`` beside the questions; {} if nothing.
+
+        The stage is handed no more than that, so that nothing else of the section can decide anything there.
+        """
         predicts = KERNEL_RIDGE in {name for _, name in self.distill.named_teachers()}
-        by_gid = self.distill.choose_by in ("gid", "both", "all")
-        by_area = self.distill.choose_by in ("frontier", "all")
         weighs = self.student.skip is not None and self.student.skip.weights is None
+        by_gid = self.distill.choose_by in ("gid", "both", "all")
+        by_area = self.distill.choose_by in ("frontier", "all") or bool(self.distill.rivals)
         read = {
-            "baselines": predicts or weighs,
-            "seq2item": predicts or weighs,
-            "i2i": by_gid,
-            "judge": by_gid,
-            "new_items": by_area or bool(self.distill.rivals),
+            "baselines": (
+                *(("trials", "tune_at") if predicts or weighs else ()),
+                *(("teacher", "kernel_ridge") if predicts else ()),
+                *(("raw_content",) if weighs else ()),
+            ),
+            "i2i": ("neighbours", "max_queries", "min_support") if by_gid else (),
+            "judge": ("dim", "shift", "max_items", "max_per_user") if by_gid else (),
+            "new_items": ("all_at", "cold_at") if by_area else (),
         }
-        return {section: of[section] for section, asked in read.items() if asked}
+        of = self.evaluate.model_dump(mode="json")
+        return {section: {key: of[section][key] for key in keys} for section, keys in read.items() if keys}
 
     def _named(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         """Keys that name a teacher, with the name; a default that nothing reads is left out."""

@@ -33,7 +33,7 @@ from recdistill.contracts.tables import read_table, write_json
 from recdistill.crew import Crew
 from recdistill.distill import distill
 from recdistill.errors import UserError
-from recdistill.evaluation import compare, evaluate, summarise, to_metrics_json
+from recdistill.evaluation import EvaluateConfig, compare, evaluate, summarise, to_metrics_json
 from recdistill.export import export
 from recdistill.ingest import ingest, input_fingerprint
 from recdistill.inputs import (
@@ -68,6 +68,11 @@ _SECTION_OF = {"pair": "pairs", "pretrain": "pretrain"}
 _RECORDS = "metric_records.parquet"
 _RECIPE = "recipe.json"
 _SUMMARIES_BY = ("summary", "by_unit", "whole")
+# What the distill stage imports of the evaluation, directly or not.
+_JUDGES = (
+    "config", "questions", "subjects", "metrics", "baselines",
+    *(f"benchmarks/{name}" for name in ("catalogue", "judge", "pairs", "users")),
+)  # fmt: skip
 _HEADLINE = ("metrics.json", "report.html")
 _CHECKED = ("interactions", "items", "media")  # the contracts that validate checks, beside that of queries if any
 _SUMMARIES = {
@@ -295,6 +300,7 @@ def _fold_stages(
     of = {"seed": seed, "fold": fold.name}
     asked = recipe.questions()
     questions = {"questions": asked.model_dump(mode="json")}
+    judging = recipe.judging()
     pretraining = out / base / "pretrain"
     trained = [f"{base}/pretrain"] if recipe.pretrain is not None else []
     begun = trained if recipe.distill.start == "pretrained" else []
@@ -335,7 +341,7 @@ def _fold_stages(
                 recipe.distill,
                 recipe.student,
                 asked,
-                recipe.evaluate,
+                EvaluateConfig.model_validate({**judging, "seq2item": asked.model_dump()}),
                 fold=fold,
                 data=items.parent,
                 content=content,
@@ -351,7 +357,7 @@ def _fold_stages(
             extra={
                 **questions,
                 "fuser": [folder_digest(path) for path in local_fuser(recipe.student)],
-                "judging": recipe.judging(),
+                "judging": judging,
             },
             reads=["data", "split", "content", f"{base}/teach", f"{base}/mine", *begun],
             code=[
@@ -360,7 +366,7 @@ def _fold_stages(
                 "students",
                 "retrieval",
                 "features/content_level",
-                *(["evaluation"] if recipe.judging() else []),
+                *(f"evaluation/{part}" for part in _JUDGES if judging),
             ],
             **of,
         ),

@@ -47,8 +47,8 @@ def test_a_recipe_may_name_it_where_there_is_something_to_predict(tmp_path):
     def read(*overrides: str) -> set[str]:
         return set(load_recipe(path, [*bare, *overrides]).judging())
 
-    assert read("distill.teachers=[id_teacher,kernel_ridge]") == {"baselines", "seq2item"} and not read()
-    assert read("student.skip={}") == {"baselines", "seq2item"} and not read("student.skip={weights: {text: 2}}")
+    assert read("distill.teachers=[id_teacher,kernel_ridge]") == {"baselines"} and not read()
+    assert read("student.skip={}") == {"baselines"} and not read("student.skip={weights: {text: 2}}")
     assert read("distill.choose_by=both") == {"i2i", "judge"}
     assert read("distill.choose_by=all") == {"i2i", "judge", "new_items"}
     for asks_for_areas in ("distill.choose_by=frontier", "distill.rivals=[aldi]"):
