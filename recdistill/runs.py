@@ -67,7 +67,7 @@ class Runner:
     def fingerprint(self, stage: Stage) -> str:
         """SHA-256 of what the stage's result depends on; the stages it reads must have been run or skipped before."""
         upstream = {folder: self.fingerprints[folder] for folder in stage.reads}
-        code = {package: _source_digest(package) for package in stage.code}
+        code = {package: source_digest(package) for package in stage.code}
         what = {"stage": stage.name, "settings": stage.settings, "reads": upstream, "code": code}
         return hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -213,7 +213,7 @@ def _read(path: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _source_digest(package: str) -> str:
+def source_digest(package: str) -> str:
     """SHA-256 of a package's or module's files: its code, and the templates and scripts beside it."""
     root = Path(recdistill.__file__).parent / package
     if root.is_dir():

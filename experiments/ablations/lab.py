@@ -64,7 +64,7 @@ class Lab:
         asked = recipe.evaluate.model_copy(update={"benchmarks": BENCHMARKS})
         # One set of questions, whatever the seed of the training.
         items = out / "data" / "items.parquet"
-        self.bench = Bench.build(asked, fold=self.fold, items=items, final=self.final, seed=0)
+        self.bench = Bench.build(asked, fold=self.fold, items=items, material=self.final, seed=0)
         self.records = Records(seed, fold)
 
     def train(self, student: Mapping[str, Any], pretrain: Mapping[str, Any]) -> Pretraining:

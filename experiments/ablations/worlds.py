@@ -18,7 +18,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 from frontiers import PLACES_NEW_ITEMS, Frontiers
@@ -62,11 +64,15 @@ def recipe_of(path: Path, overrides: list[str], *, protocol: str, data: Path | N
     """The recipe under a protocol, with iALS among its teachers, and its data in the folder of its name."""
     told = [f"split.protocol={protocol}", f"split.one_fold_a_seed={'true' if protocol == 'folds' else 'false'}"]
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if data is not None and raw["data"].get("root") == "???":
-        told.append(f"data.root={data / raw['name']}")
+    told += rooted(raw, data)
     if not (raw.get("teachers") or {}).get("ials"):
         told.append("teachers.ials={}")
     return load_recipe(path, [*told, *overrides])
+
+
+def rooted(raw: Mapping[str, Any], data: Path | None) -> list[str]:
+    """The override that puts a recipe's data in the folder of its name, where it leaves their place open."""
+    return [f"data.root={data / raw['name']}"] if data is not None and raw["data"].get("root") == "???" else []
 
 
 def trace(recipe: Recipe, *, out: Path) -> None:

@@ -12,18 +12,17 @@ from typing import Any
 
 from recdistill.contracts.fold import Fit, Fold
 from recdistill.contracts.tables import write_json
-from recdistill.distill.config import KERNEL_RIDGE, DistillConfig, Trial
+from recdistill.distill.config import DistillConfig, Trial
+from recdistill.distill.inputs import Inputs
 from recdistill.distill.margin import standard_error
-from recdistill.distill.modalities import modality_weights
 from recdistill.distill.outcome import Outcome, teachers_read, without
-from recdistill.distill.predicted import predict
 from recdistill.distill.subjects import SEQUENCE_STUDENT, STUDENT, Subject, subjects
-from recdistill.distill.training import Inputs, Training
+from recdistill.distill.training import Training
 from recdistill.distill.validation import Validation
 from recdistill.evaluation.config import EvaluateConfig
 from recdistill.retrieval.config import QuestionsConfig
 from recdistill.retrieval.questions import choosing_cases
-from recdistill.students import StudentConfig, feature_source
+from recdistill.students import StudentConfig
 from recdistill.training import LogFn
 
 
@@ -64,12 +63,20 @@ def distill(
         UserError: the validation window asks nothing, or an input is missing or broken.
     """
     cases = choosing_cases(questions, fold, seed=seed)
-    features = feature_source(student, content=content, data=data, item_ids=cases.item_ids)
-    predicted = out / "predicted"
-    if KERNEL_RIDGE in {name for _, name in config.named_teachers()}:
-        predict(judging, fold=fold, content=content, teach=teach, out=predicted, seed=seed)
-    weights = modality_weights(student, judging, fold=fold, content=content, seed=seed)
-    inputs = Inputs(fold, features, content, teach, mine, predicted, pretrain, weights)
+    inputs = Inputs.gather(
+        config,
+        student,
+        judging,
+        fold=fold,
+        item_ids=cases.item_ids,
+        data=data,
+        content=content,
+        teach=teach,
+        mine=mine,
+        predicted=out / "predicted",
+        pretrain=pretrain,
+        seed=seed,
+    )
     validation = Validation(cases, fold, judging, config.choose_by, seed)
     run = _Run(config, student, inputs, validation, out=out, seed=seed, key=key, log=log)
     write_json({subject.name: run.train(subject) for subject in subjects(config)}, out / "distill.json")

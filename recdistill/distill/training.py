@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +9,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from recdistill.contracts.fold import Fit, Fold
+from recdistill.contracts.fold import Fit
 from recdistill.contracts.tables import EmbeddingTable, atomic
-from recdistill.distill.config import KERNEL_RIDGE, DistillConfig, Trial
+from recdistill.distill.config import DistillConfig, Trial
 from recdistill.distill.heads import MeanHead, TransformerHead
+from recdistill.distill.inputs import Inputs
 from recdistill.distill.negatives import NegativeMiner
 from recdistill.distill.pairs import InterestPairs
 from recdistill.distill.popularity import log_popularity, predicted_popularity
@@ -26,38 +25,12 @@ from recdistill.distill.terms.term import Geometry
 from recdistill.distill.validation import AREA, RECALL, Validation
 from recdistill.distill.weighting import make_weighting
 from recdistill.features.content_level import level_file
-from recdistill.students import FeatureSource, RecDistillStudent, StudentConfig, build_student
+from recdistill.students import RecDistillStudent, StudentConfig, build_student
 from recdistill.students.tuning import TrainedState, parameter_groups
 from recdistill.training import Fitted, LogFn, Stateful, fit
 
 # What a weighting learns must go far in a few hundred steps: its learning rate is so many times the student's.
 _OF_WEIGHTING = 20.0
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What every training of the stage reads.
-
-    Attributes:
-        content: folder of the ``encode`` stage; teach, mine: folders with ``<fit>/``.
-        modality_weights: what modalities count in a skip connection, where validation was to tell.
-        predicted: folder with ``<fit>/kernel_ridge.parquet``, if that is among the teachers.
-        pretrain: folder with ``<fit>/pretrained_student``; None: nobody starts from there.
-    """
-
-    fold: Fold
-    features: FeatureSource
-    content: Path
-    teach: Path
-    mine: Path
-    predicted: Path
-    pretrain: Path | None
-    modality_weights: Mapping[str, float] = field(default_factory=dict)
-
-    def table(self, of: Fit, teacher: str) -> Path:
-        """A teacher's table."""
-        folder = self.predicted if teacher == KERNEL_RIDGE else self.teach
-        return folder / of / f"{teacher}.parquet"
 
 
 class Training:

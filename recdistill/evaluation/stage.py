@@ -80,7 +80,7 @@ def evaluate(
         min_positive=config.seq2item.min_positive,
     )
     final = material["final"]
-    bench = Bench.build(config, fold=fold, items=items, final=final, seed=seed)
+    bench = Bench.build(config, fold=fold, items=items, material=final, seed=seed)
     validation = seq2item(config.seq2item, fold, "selection", seed=seed, cold=~material["selection"].known)
     records = Records(seed, fold.name)
     progress = Progress(seconds={"questions": round(time.monotonic() - started, 3)})
@@ -136,9 +136,16 @@ class Bench:
     counts: dict[str, Any]
 
     @classmethod
-    def build(cls, config: EvaluateConfig, *, fold: Fold, items: Path, final: Material, seed: int) -> Bench:
-        cold = ~final.known
-        catalogue = Catalogue.read(items, final.item_ids)
+    def build(
+        cls, config: EvaluateConfig, *, fold: Fold, items: Path, material: Material, seed: int, fit: Fit = "final"
+    ) -> Bench:
+        """The questions of a fit's window: the test's, or for ``selection`` the validation's, where one may choose.
+
+        Args:
+            material: what that fit may learn from.
+        """
+        cold = ~material.known
+        catalogue = Catalogue.read(items, material.item_ids)
         make_judge = partial(
             judge,
             config.judge,
@@ -146,21 +153,23 @@ class Bench:
             min_positive=config.seq2item.min_positive,
             seed=seed,
         )
-        referee = make_judge(fold.judge("final"))
-        vanilla = seq2item(config.seq2item, fold, "final", seed=seed, cold=cold)
+        referee = make_judge(fold.judge(fit))
+        vanilla = seq2item(config.seq2item, fold, fit, seed=seed, cold=cold)
 
         def filtered() -> Questions:
-            agree = agreement(config.seq2item, catalogue, final.content, seed=seed)
-            return seq2item(config.seq2item, fold, "final", seed=seed, cold=cold, agree=agree)
+            agree = agreement(config.seq2item, catalogue, material.content, seed=seed)
+            return seq2item(config.seq2item, fold, fit, seed=seed, cold=cold, agree=agree)
 
         makers: dict[str, Callable[[], Questions]] = {
             "seq2item_vanilla": lambda: vanilla,
             "seq2item_filtered": filtered,
-            **of_items(config, catalogue, referee, item_ids=final.item_ids, cold=cold, seed=seed),
+            **of_items(config, catalogue, referee, item_ids=material.item_ids, cold=cold, seed=seed),
         }
         left_out: dict[str, str] = {}
         if OF_OTHERS in config.benchmarks:
-            of_others = questions_of_others(config, fold, make_judge, item_ids=final.item_ids, cold=cold, seed=seed)
+            of_others = questions_of_others(
+                config, fold, make_judge, item_ids=material.item_ids, cold=cold, seed=seed, fit=fit
+            )
             if isinstance(of_others, str):
                 left_out[OF_OTHERS] = of_others
             else:
@@ -171,7 +180,7 @@ class Bench:
             questions=vanilla,
             judge=referee,
             classes=catalogue.classes,
-            item_ids=final.item_ids,
+            item_ids=material.item_ids,
             cold=cold,
             seed=seed,
         )

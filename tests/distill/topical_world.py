@@ -20,10 +20,11 @@ from recdistill.contracts import names
 from recdistill.contracts.fold import FITS, Fit, Fold
 from recdistill.contracts.tables import EmbeddingTable, write_table
 from recdistill.distill.config import DistillConfig, Trial
+from recdistill.distill.inputs import Inputs
 from recdistill.distill.stage import distill
 from recdistill.distill.step import DistillStep
 from recdistill.distill.subjects import Subject
-from recdistill.distill.training import Inputs, Training
+from recdistill.distill.training import Training
 from recdistill.evaluation.config import EvaluateConfig
 from recdistill.retrieval.config import QuestionsConfig
 from recdistill.students import EncodersConfig, FeatureStore, StudentConfig, encode

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from recdistill.contracts.fold import Fold
+from recdistill.contracts.fold import Fit, Fold
 from recdistill.contracts.log import Log
 from recdistill.evaluation.benchmarks.catalogue import Catalogue
 from recdistill.evaluation.benchmarks.judge import Judge
@@ -61,16 +61,17 @@ def questions_of_others(
     item_ids: pd.Index,
     cold: np.ndarray,
     seed: int,
+    fit: Fit = "final",
 ) -> Questions | str:
     """Gid-i2i by users of whom training knows nothing, or why there is none.
 
     What a student learned of a known user may place items as an ID space of the very user does; strangers owe it
     nothing. Of ``folds`` the judge's users are such already: there gid_i2i is this benchmark.
     """
-    log = fold.judge_of_others("final")
+    log = fold.judge_of_others(fit)
     if not log.positive(config.seq2item.min_positive).any():
         return "training knows every user of the judge window"
-    if len(log) == len(fold.judge("final")):
+    if len(log) == len(fold.judge(fit)):
         return "training knows no user of the judge window: gid_i2i is by others already"
     of = config.i2i
     pairs = gid_pairs(make_judge(log), item_ids, neighbours=of.neighbours, max_queries=of.max_queries, seed=seed)
