@@ -81,7 +81,7 @@ def recipes_of(
             raise UserError(
                 f"{file}: changes {', '.join(further)}", remedy=f"change {', '.join(sorted(MAY_CHANGE))} alone"
             )
-        for kind, of in raw.get("teachers", {}).items():
+        for kind, of in (raw.get("teachers") or {}).items():
             if teachers.setdefault(kind, of) != of:
                 raise UserError(f"{file}: not the teachers.{kind} of a file before it", remedy="name one of the two")
     shared = [f"teachers={json.dumps(teachers)}", *rooted(yaml.safe_load(path.read_text(encoding="utf-8")), data)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
@@ -88,4 +89,4 @@ def _asked(path: Path) -> pa.Table:
 
 def _relative(found: Contrast) -> str:
     of = (100 * (ratio - 1) for ratio in (found.ratio, found.low, found.high))
-    return "{:+.1f} [{:+.1f}, {:+.1f}]".format(*of)
+    return "{} [{}, {}]".format(*(f"{value:+.1f}" if math.isfinite(value) else "?" for value in of))
