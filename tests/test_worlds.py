@@ -14,6 +14,7 @@ import pytest
 from recdistill.contracts.records import Records
 from recdistill.contracts.tables import write_json
 from recdistill.evaluation import EvaluateConfig
+from recdistill.evaluation.config import BaselinesConfig
 from recdistill.split import SplitConfig
 
 ABLATIONS = Path(__file__).parents[1] / "experiments" / "ablations"
@@ -117,6 +118,10 @@ def test_recipes_get_their_protocol_ials_and_data(scripts: dict[str, ModuleType]
     recipe_of = scripts["worlds"].recipe_of
     films = recipe_of(RECIPES / "movielens_posters.yaml", ["seeds=[0,1]"], protocol="folds", data=tmp_path)
     assert films.runs() == ((0, "fold-0"), (1, "fold-1"))
-    assert films.data.root == tmp_path / "movielens-posters" and films.teachers.ials is not None
+    assert films.data.root == tmp_path / "movielens-posters" and films.teachers.ials is None
     demo = recipe_of(RECIPES / "demo.yaml", [], protocol="time", data=tmp_path)
-    assert demo.runs() == ((0, "time"),) and demo.teachers.ials is not None
+    assert demo.runs() == ((0, "time"),)
+    for recipe in (films, demo):
+        assert recipe.evaluate.baselines.include == (*BaselinesConfig().include, "ials")
+    only = recipe_of(RECIPES / "demo.yaml", ["evaluate.baselines.include=[ease]"], protocol="time", data=None)
+    assert only.evaluate.baselines.include == ("ease",)  # what the command line says goes

@@ -18,7 +18,7 @@ from recdistill.evaluation.significance import Contrast, contrast
 
 SEQUENCE_STUDENT, KERNEL_RIDGE = "sequence_student", "kernel_ridge"
 # Who is best of all items without content-and-behaviour training; the best on the test window is the bar.
-ALL_ITEMS = ("ials_teacher", "ease", "ease_content", KERNEL_RIDGE)
+ALL_ITEMS = ("ials", "ease", "ease_content", KERNEL_RIDGE)
 RIVALS = ("dropoutnet", "clcrec", "aldi")
 
 

@@ -25,8 +25,8 @@ from recdistill.split import SplitConfig
 
 FRONTIERS = "frontiers"
 SUBJECTS = (
-    "popularity", "raw_content", "ridge", "kernel_ridge", "ease", "ease_content", "ials_teacher", "id_teacher",
-    "sequence_teacher", "content_student", "sequence_student", "student", "dropoutnet", "clcrec", "aldi",
+    "popularity", "raw_content", "ridge", "kernel_ridge", "ease", "ease_content", "ials", "ials_teacher",
+    "id_teacher", "sequence_teacher", "content_student", "sequence_student", "student", "dropoutnet", "clcrec", "aldi",
 )  # fmt: skip
 # Heading → benchmark, split, metric and factor. R@10 to R@100 are recalls in %; the area is % of %.
 _Column = tuple[str, str, str, float]

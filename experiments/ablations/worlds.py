@@ -31,6 +31,7 @@ from recdistill.contracts.fold import Fit
 from recdistill.contracts.records import Records
 from recdistill.contracts.tables import read_metadata
 from recdistill.evaluation.baselines.ease import Ease
+from recdistill.evaluation.config import BaselinesConfig
 from recdistill.evaluation.stage import SUMMARY
 from recdistill.evaluation.subjects import Subject
 from recdistill.flow import run
@@ -61,12 +62,12 @@ def main() -> None:
 
 
 def recipe_of(path: Path, overrides: list[str], *, protocol: str, data: Path | None) -> Recipe:
-    """The recipe under a protocol, with iALS among its teachers, and its data in the folder of its name."""
+    """The recipe under a protocol, with iALS among its baselines, and its data in the folder of its name."""
     told = [f"split.protocol={protocol}", f"split.one_fold_a_seed={'true' if protocol == 'folds' else 'false'}"]
     raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     told += rooted(raw, data)
-    if not (raw.get("teachers") or {}).get("ials"):
-        told.append("teachers.ials={}")
+    included = ((raw.get("evaluate") or {}).get("baselines") or {}).get("include", BaselinesConfig().include)
+    told.append(f"evaluate.baselines.include=[{','.join(dict.fromkeys((*included, 'ials')))}]")
     return load_recipe(path, [*told, *overrides])
 
 

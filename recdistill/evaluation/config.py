@@ -23,7 +23,7 @@ Benchmark = Literal[
     "separability",
     "new_items",
 ]
-Baseline = Literal["popularity", "raw_content", "ridge", "kernel_ridge", "ease", "ease_content"]
+Baseline = Literal["popularity", "raw_content", "ridge", "kernel_ridge", "ease", "ease_content", "ials"]
 
 
 class Seq2ItemConfig(QuestionsConfig):
@@ -77,6 +77,17 @@ class EaseConfig(Settings):
     content_width: int = Field(256, ge=2, description="principal components of content in the kernel")
 
 
+class IalsConfig(Settings):
+    """Matrix factorisation by alternating least squares, fitted by the package ``implicit``."""
+
+    dim: int = Field(64, ge=2, description="width of the factors")
+    iterations: int = Field(15, ge=1, description="sweeps over users and items")
+    alpha: tuple[float, float] = Field(
+        (1.0, 100.0), description="range searched of a positive's weight against an unknown"
+    )
+    l2: tuple[float, float] = Field((0.1, 100.0), description="range of the penalty searched")
+
+
 class RidgeConfig(Settings):
     """Linear regression from content to the ID teacher."""
 
@@ -98,13 +109,15 @@ class BaselinesConfig(Settings):
     """Which baselines stand beside the student, and how hard they are tuned."""
 
     include: tuple[Baseline, ...] = Field(
-        ("popularity", "raw_content", "ridge", "kernel_ridge", "ease", "ease_content"), description="baselines made"
+        ("popularity", "raw_content", "ridge", "kernel_ridge", "ease", "ease_content"),
+        description="baselines made; beside these ials, for which the extra 'implicit' must be installed",
     )
     teacher: str = Field("id_teacher", description="table that ridge and kernel ridge regress on")
     trials: int = Field(12, ge=1, description="settings tried by each tuned baseline; give it what the student had")
     tune_at: int = Field(10, ge=1, description="settings are chosen by vanilla seq2item recall at this cutoff")
     raw_content: RawContentConfig = RawContentConfig()
     ease: EaseConfig = EaseConfig()
+    ials: IalsConfig = IalsConfig()
     ridge: RidgeConfig = RidgeConfig()
     kernel_ridge: KernelRidgeConfig = KernelRidgeConfig()
 

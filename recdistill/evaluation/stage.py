@@ -55,8 +55,8 @@ def evaluate(
     """Judge students, teachers and baselines on a fold's test window.
 
     Writes ``out/metric_records.parquet``, ``out/separability.parquet`` (similarities of true and random pairs),
-    ``out/<fit>/{raw_content,ridge,kernel_ridge}.parquet`` (their vectors) and ``out/evaluate.json`` (counts, seconds,
-    settings chosen for the baselines, new-item levels, what was skipped and why).
+    ``out/<fit>/{raw_content,ridge,kernel_ridge,ials}.parquet`` (their vectors) and ``out/evaluate.json`` (counts,
+    seconds, settings chosen for the baselines, new-item levels, what was skipped and why).
 
     Args:
         fold: of the split stage.
@@ -97,7 +97,14 @@ def evaluate(
         return subject, before
 
     def baseline(name: Baseline) -> tuple[Subject, Subject | None]:
-        made = make_baseline(name, config.baselines, selection=material["selection"], final=final, questions=validation)
+        made = make_baseline(
+            name,
+            config.baselines,
+            selection=material["selection"],
+            final=final,
+            questions=validation,
+            seed=seed,
+        )
         progress.note(name, made)
         _write_vectors(made, final.item_ids, out=out, seed=seed)
         return made.final, made.selection
@@ -275,7 +282,8 @@ def _write_vectors(made: Made, item_ids: pd.Index, *, out: Path, seed: int) -> N
     fits: dict[Fit, VectorSubject] = {"selection": made.selection, "final": made.final}
     for fit, subject in fits.items():
         rows = subject.present
-        provenance = {"kind": subject.name, "geometry": "cosine", "fit": fit, "seed": seed}
+        geometry = "cosine" if subject.cosine else "dot"
+        provenance = {"kind": subject.name, "geometry": geometry, "fit": fit, "seed": seed}
         EmbeddingTable(item_ids[rows], subject.vectors[rows], metadata=provenance).write(
             out / fit / f"{subject.name}.parquet"
         )

@@ -16,7 +16,7 @@ from recdistill.contracts.tables import EmbeddingTable, read_table, write_table
 from recdistill.contracts.validate import validate
 from recdistill.errors import UserError
 from recdistill.evaluation import EvaluateConfig, compare, evaluate, summarise, to_metrics_json
-from recdistill.evaluation.config import BaselinesConfig, I2IConfig, JudgeConfig, Seq2ItemConfig
+from recdistill.evaluation.config import BaselinesConfig, I2IConfig, IalsConfig, JudgeConfig, Seq2ItemConfig
 from recdistill.evaluation.metrics import direction
 from recdistill.evaluation.stage import RECORDS, SEPARABILITY, SUMMARY
 from recdistill.retrieval.config import LevelConfig
@@ -177,6 +177,29 @@ def test_baselines_leave_their_vectors_and_their_settings(judged: Judged) -> Non
     assert isinstance(values, dict)
     key = "student/gid_i2i/all/recall_at_10"
     assert values[key] == pytest.approx(figures[key]["value"])
+
+
+def test_vectors_that_a_baseline_leaves_are_judged_as_it_was(judged: Judged, tmp_path: Path) -> None:
+    """iALS by dot product: read from its table, whose metadata says so, it gets the same figures."""
+    pytest.importorskip("implicit")
+    world = judged[0]
+    of = IalsConfig(dim=8, alpha=(40.0, 41.0), l2=(1.0, 2.0))
+    config = SMALL.model_copy(
+        update={"benchmarks": ("seq2item_vanilla",), "baselines": BaselinesConfig(include=("ials",), trials=2, ials=of)}
+    )
+    _, report = run(world, tmp_path / "first", config)
+    settings = report["baselines"]["ials"]["settings"]  # type: ignore[index]
+    table = EmbeddingTable.read(tmp_path / "first" / "final" / "ials.parquet")
+    assert table.metadata["geometry"] == ("cosine" if settings["cosine"] else "dot") and len(table.ids) < ITEMS
+    for geometry in ("cosine", "dot"):
+        again = replace(table, metadata={**table.metadata, "geometry": geometry})
+        again.write(tmp_path / "again" / "final" / f"{geometry}.parquet")
+    paths = {**world.paths(), "students": [tmp_path / "again"]}
+    evaluate(config, fold=world.fold, out=tmp_path / "second", seed=0, **paths)
+    records = read_table(tmp_path / "second" / RECORDS).to_pandas()
+    totals = records[records["metric"] == "ndcg_at_10"].groupby(["subject", "split"])["total"].sum()
+    assert totals["ials"].equals(totals[table.metadata["geometry"]])
+    assert not totals["cosine"].equals(totals["dot"])
 
 
 def test_records_keep_their_contract(judged: Judged) -> None:

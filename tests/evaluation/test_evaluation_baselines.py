@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from planted_fold import Planted, plant
+from planted_fold import COLD, Planted, plant
 
 from recdistill.contracts.log import Log
 from recdistill.contracts.tables import EmbeddingTable
 from recdistill.evaluation.baselines.ease import Ease
+from recdistill.evaluation.baselines.ials import Ials
 from recdistill.evaluation.baselines.material import Material, centred
 from recdistill.evaluation.baselines.regression import KernelRidge, Ridge
 from recdistill.evaluation.baselines.simple import RawContent, popularity
 from recdistill.evaluation.baselines.tuned import Skipped, make_baseline
 from recdistill.evaluation.baselines.tuning import choose, points
 from recdistill.evaluation.benchmarks.users import seq2item
-from recdistill.evaluation.config import BaselinesConfig, EaseConfig, Seq2ItemConfig
+from recdistill.evaluation.config import BaselinesConfig, EaseConfig, IalsConfig, Seq2ItemConfig
 from recdistill.evaluation.metrics import recall_at_k
 from recdistill.evaluation.questions import Questions
+from recdistill.evaluation.subjects import VectorSubject
 from recdistill.retrieval.ease import ease_weights, ease_weights_of_gram
 
 
@@ -233,6 +236,41 @@ def _materials(world: Planted, teacher: str = "id_teacher") -> tuple[dict[str, M
     return read, seq2item(Seq2ItemConfig(), world.fold, "selection", seed=0, cold=~read["selection"].known)
 
 
+def test_ials_on_one_factor_is_the_fixed_point_of_its_equations() -> None:
+    """y_i = α Σ x_u / (Σ x² + (α − 1) Σ_liked x² + λ) and x_u likewise: neither sweep moves the factors any more."""
+    pytest.importorskip("implicit")
+    liked = np.tril(np.ones((6, 4)))
+    liked[:, 2] = 0  # liked by nobody
+    subject = Ials(material(liked, np.ones((4, 2))), dim=1, iterations=200, seed=0).fit(alpha=3.0, l2=0.5)
+    assert subject.present.tolist() == [True, True, False, True]
+    item = subject.vectors[:, 0].astype(np.float64)
+    assert item[2] == 0 and item[0] != 0
+
+    def solve(other: np.ndarray, likes: np.ndarray) -> np.ndarray:
+        return 3.0 * likes @ other / ((other**2).sum() + 2.0 * likes @ other**2 + 0.5)
+
+    assert np.allclose(solve(solve(item, liked), liked.T), item, rtol=1e-3)
+
+
+def test_ials_is_asked_by_the_geometry_that_validates_better(tmp_path: Path) -> None:
+    pytest.importorskip("implicit")
+    of, questions = _selection(tmp_path)
+    config = BaselinesConfig(trials=3, ials=IalsConfig(dim=8))
+    made = make_baseline("ials", config, questions=questions, seed=1, **of)
+    assert made.chosen is not None and isinstance(made.selection, VectorSubject)
+    tried = made.chosen.tried
+    assert [settings["cosine"] for settings, _ in tried] == [True, False] * 3
+    assert len({(settings["alpha"], settings["l2"]) for settings, _ in tried}) == 3
+    assert made.chosen.score == max(score for _, score in tried) > 2 * 10 / 90  # twice what chance would find
+    assert recall_at_k(made.selection.ranks(questions), k=10) == made.chosen.score
+    for subject in (made.selection, made.final):
+        assert isinstance(subject, VectorSubject) and subject.cosine == made.chosen.settings["cosine"]
+    assert not made.selection.present[-COLD:].any()  # it knows nothing of items that training does not
+    again = make_baseline("ials", config, questions=questions, seed=1, **of).chosen
+    other = make_baseline("ials", config, questions=questions, seed=2, **of).chosen
+    assert again == made.chosen != other
+
+
 @pytest.mark.parametrize("name", ["ridge", "kernel_ridge", "ease", "ease_content"])
 def test_tuned_baselines_try_as_often_as_told_and_keep_the_best(tmp_path: Path, name: str) -> None:
     of, questions = _selection(tmp_path)
@@ -244,10 +282,13 @@ def test_tuned_baselines_try_as_often_as_told_and_keep_the_best(tmp_path: Path, 
     assert (made.selection is None) == (name == "ease")  # which cannot place a new item
 
 
-def test_what_cannot_be_made_says_why(tmp_path: Path) -> None:
+def test_what_cannot_be_made_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     of, questions = _selection(tmp_path, teacher="nobody")
     with pytest.raises(Skipped, match="no teacher table"):
         make_baseline("ridge", BaselinesConfig(), questions=questions, **of)
     small = BaselinesConfig(ease=EaseConfig(max_items=20))
     with pytest.raises(Skipped, match="90 items"):
         make_baseline("ease", small, questions=questions, **of)
+    monkeypatch.setitem(sys.modules, "implicit.cpu.als", None)
+    with pytest.raises(Skipped, match="needs the package 'implicit'"):
+        make_baseline("ials", BaselinesConfig(), questions=questions, **of)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from recdistill.contracts.tables import EmbeddingTable
+from recdistill.errors import UserError
 from recdistill.evaluation.baselines.ease import Ease
+from recdistill.evaluation.baselines.ials import Ials
 from recdistill.evaluation.baselines.material import Material
 from recdistill.evaluation.baselines.regression import KernelRidge, Ridge
 from recdistill.evaluation.baselines.simple import RawContent, popularity
-from recdistill.evaluation.baselines.tuning import Chosen, Range, choose
+from recdistill.evaluation.baselines.tuning import Chosen, Range, choose, points
 from recdistill.evaluation.config import Baseline, BaselinesConfig
 from recdistill.evaluation.metrics import recall_at_k
 from recdistill.evaluation.questions import Questions
@@ -27,8 +29,8 @@ class Made:
 
     Attributes:
         final: fitted on training and validation.
-        selection: fitted on training alone, where it can place new items: rankers train on vectors, and a new-item
-            level is chosen by it.
+        selection: fitted on training alone, where it has vectors or can place new items: rankers train on vectors,
+            and a new-item level is chosen by it.
         chosen: how its settings were found; None where it has none.
     """
 
@@ -38,13 +40,20 @@ class Made:
 
 
 def make_baseline(
-    name: Baseline, config: BaselinesConfig, *, selection: Material, final: Material, questions: Questions
+    name: Baseline,
+    config: BaselinesConfig,
+    *,
+    selection: Material,
+    final: Material,
+    questions: Questions,
+    seed: int = 0,
 ) -> Made:
     """Tune and fit one baseline.
 
     Args:
         selection, final: what each fit may learn from.
         questions: vanilla seq2item over the validation window.
+        seed: of iALS' factors at the start; the others draw nothing.
 
     Raises:
         Skipped: it cannot be made, with the reason.
@@ -55,6 +64,8 @@ def make_baseline(
         return _raw_content(config, selection, final, questions)
     if name in ("ease", "ease_content"):
         return _ease(name == "ease_content", config, selection, final, questions)
+    if name == "ials":
+        return _ials(config, selection, final, questions, seed=seed)
     return _regression(name, config, selection, final, questions)
 
 
@@ -113,6 +124,23 @@ def _tune_ease(config: BaselinesConfig, selection: Material, questions: Question
     inside = questions.take(model.present[questions.target])  # the others rank alike, last, in every trial
     ranges = {"l2": config.ease.l2, "beta": config.ease.beta} if width else {"l2": config.ease.l2}
     return choose(ranges, lambda settings: _score(model.fit(**settings), inside, config), count=config.trials)
+
+
+def _ials(config: BaselinesConfig, selection: Material, final: Material, questions: Questions, *, seed: int) -> Made:
+    """Each fit is asked both ways, by cosine and by dot product: that costs no trial."""
+    of = config.ials
+    before, after = (Ials(part, dim=of.dim, iterations=of.iterations, seed=seed) for part in (selection, final))
+    tried: list[tuple[dict[str, float], float]] = []
+    try:
+        for settings in points({"alpha": of.alpha, "l2": of.l2}, count=config.trials):
+            found = before.fit(**settings)
+            for cosine in (True, False):
+                score = _score(replace(found, cosine=cosine), questions, config)
+                tried.append(({**settings, "cosine": cosine}, score))
+    except UserError as error:
+        raise Skipped(error.message) from error
+    chosen = Chosen.best(tried)
+    return Made(after.fit(**chosen.settings), before.fit(**chosen.settings), chosen)
 
 
 def _score(subject: Subject, questions: Questions, config: BaselinesConfig) -> float:

@@ -19,6 +19,12 @@ class Chosen:
     score: float
     tried: list[tuple[dict[str, float], float]]
 
+    @classmethod
+    def best(cls, tried: list[tuple[dict[str, float], float]]) -> Chosen:
+        """The earliest of equals."""
+        settings, score = max(tried, key=lambda pair: pair[1])
+        return cls(settings, score, tried)
+
 
 def points(ranges: Mapping[str, Range], *, count: int) -> list[dict[str, float]]:
     """Settings that cover the box of ranges evenly on a log scale (Halton's sequence, its first point left out).
@@ -43,6 +49,4 @@ def choose(
 ) -> Chosen:
     """Try ``count`` settings, ``start`` first if given, and keep the best; the earliest of equals."""
     trials = points(ranges, count=count) if start is None else [start, *points(ranges, count=count - 1)]
-    tried = [(settings, score(settings)) for settings in trials]
-    settings, best = max(tried, key=lambda pair: pair[1])
-    return Chosen(settings, best, tried)
+    return Chosen.best([(settings, score(settings)) for settings in trials])
