@@ -53,6 +53,7 @@ def world(out: Path, name: str = "tiny", *, protocol: str = "folds", seeds: tupl
             traced.whole(subject, "cold_frontier", "validation", "frontier_area", area)
         all_items = {"student": 0.6, "student_at_kernel_ridge": 0.54, "kernel_ridge": 0.3, "raw_content": 0.2}
         judge(traced, ("cold_frontier", "all", "recall_at_10"), **all_items)
+        judge(traced, ("cold_frontier", "cold", "recall_at_25"), student_at_kernel_ridge=0.36, kernel_ridge=0.4)
         place = root / f"seed-{seed}" / fold / "evaluate"
         evaluated.write(place / "metric_records.parquet")
         write_json({"fingerprint": "x"}, place / "_stage.json")
@@ -80,6 +81,10 @@ def test_claims_of_a_planted_world(scripts: dict[str, ModuleType], tmp_path: Pat
     there = claims["cold: all R@10 at its new R, best on validation"]
     assert (there["other"], there["student"]) == ("kernel_ridge", "student@kernel_ridge")
     assert there["ratio"] == pytest.approx(1.8, rel=0.01) and there["met"]
+    # The level of validation does not give the student as much of new items on the test, and that is said.
+    new = claims["cold: new R@25 there"]
+    assert (new["other"], new["student"], new["bar"]) == ("kernel_ridge", "student@kernel_ridge", 1.0)
+    assert new["ratio"] == pytest.approx(0.9, rel=0.01) and not new["met"] and new["certain"]
     kept = claims["cold: all R@10 there of the student's own best"]
     assert kept["ratio"] == pytest.approx(0.9, rel=0.01) and kept["met"] and kept["p"] < 0.01  # of .85, not of 1
     rows = {(row["subject"], row["figure"]): row for row in told["subjects"]}
@@ -94,7 +99,7 @@ def test_the_judge_of_others_is_gid_itself_under_folds(scripts: dict[str, Module
     by = {
         protocol: {
             claim.name: claim.benchmark
-            for claim in scripts["claims"].claims(records.table().to_pandas(), protocol=protocol, all_at=10)
+            for claim in scripts["claims"].claims(records.table().to_pandas(), protocol=protocol, all_at=10, cold_at=25)
         }
         for protocol in ("time", "folds")
     }

@@ -168,7 +168,8 @@ def _subject_rows(worlds: list[World]) -> Iterator[dict[str, Any]]:
 
 
 def _claim_rows(world: World) -> Iterator[dict[str, Any]]:
-    for claim in claims(world.records, protocol=world.protocol, all_at=world.levels.all_at):
+    at = world.levels
+    for claim in claims(world.records, protocol=world.protocol, all_at=at.all_at, cold_at=at.cold_at):
         found = claim.contrast(world.records)
         if found is not None:
             yield {
