@@ -6,6 +6,7 @@ import importlib
 import json
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -57,6 +58,8 @@ def world(out: Path, name: str = "tiny", *, protocol: str = "folds", seeds: tupl
         place = root / f"seed-{seed}" / fold / "evaluate"
         evaluated.write(place / "metric_records.parquet")
         write_json({"fingerprint": "x"}, place / "_stage.json")
+        why = {"skipped": {"ials": "no package"}, "left_out": {"content_i2i": "no labels"}}
+        write_json(why, place / "evaluate.json")
         traced.write(root / "frontiers" / f"seed-{seed}-{fold}.parquet")
     return root
 
@@ -66,8 +69,20 @@ def test_claims_of_a_planted_world(scripts: dict[str, ModuleType], tmp_path: Pat
     scripts["world_tables"].show(tmp_path)
     told = json.loads((tmp_path / "worlds.json").read_text())
     claims = {row["claim"]: row for row in told["claims"]}
-    # What nobody was asked is left out: no row says anything of gid, or of a student without distillation.
-    assert {name.split(":")[0] for name in claims} == {"floor", "all items", "cold"}
+    # What nobody was asked has a row too, that says why, and counts in the correction.
+    why = {name: row["not_asked"] for name, row in claims.items() if row["not_asked"]}
+    assert why["nothing lost: content R@50"] == "content_i2i: no labels"
+    assert why["distillation adds: vanilla R@10"] == "no such figure of sequence_student"
+    assert why["gid R@100, test judge"] == "no such figure of student and kernel_ridge"
+    asked = [row for name, row in claims.items() if name not in why]
+    assert {row["claim"].split(":")[0] for row in asked} == {"floor", "all items", "cold"}
+    assert min(asked, key=lambda row: row["p"])["p_holm"] == pytest.approx(
+        len(claims) * min(row["p"] for row in asked), abs=1e-9
+    )
+    for name in why:
+        row = claims[name]
+        assert (row["ratio"], row["p"], row["met"], row["p_holm"]) == (None, None, None, 1.0)
+    assert claims["all items: vanilla R@10"]["without"] == ["ials"]
     floor = claims["floor: vanilla R@10"]
     assert floor["ratio"] == pytest.approx(1.5, rel=0.01) and floor["met"] and floor["certain"]
     assert floor["units"] == 60 and len(floor["by_seed"]) == 2
@@ -91,6 +106,22 @@ def test_claims_of_a_planted_world(scripts: dict[str, ModuleType], tmp_path: Pat
     assert rows["ease", "vanilla R@10"]["value"] == pytest.approx(0.5, abs=0.01)
     assert ("student@kernel_ridge", "vanilla R@10") not in rows
     assert rows["student", "frontier area %²"]["n"] == 2
+
+
+def test_a_world_without_frontiers_has_the_rows_all_the_same(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
+    root = world(tmp_path, seeds=(0,))
+    whole = _told_claims(scripts, tmp_path)
+    Records(0, "fold-0").write(root / "frontiers" / "seed-0-fold-0.parquet")
+    bare = _told_claims(scripts, tmp_path)
+    assert list(bare) == list(whole)
+    cold = [name for name in bare if name.startswith("cold:")]
+    assert len(cold) == 4 and all(bare[name]["not_asked"] and not whole[name]["not_asked"] for name in cold)
+    assert "clcrec" in bare["cold: frontier area, strongest other"]["not_asked"]
+
+
+def _told_claims(scripts: dict[str, ModuleType], out: Path) -> dict[str, dict[str, Any]]:
+    scripts["world_tables"].show(out)
+    return {row["claim"]: row for row in json.loads((out / "worlds.json").read_text())["claims"]}
 
 
 def test_the_judge_of_others_is_gid_itself_under_folds(scripts: dict[str, ModuleType]) -> None:

@@ -24,7 +24,8 @@ from typing import Any
 
 import yaml
 from frontiers import PLACES_NEW_ITEMS, Frontiers
-from world_tables import FRONTIERS, show
+from world_records import FRONTIERS
+from world_tables import show
 
 from recdistill.config import Recipe, load_recipe
 from recdistill.contracts.fold import Fit
