@@ -60,7 +60,8 @@ def world(out: Path, name: str = "tiny", *, protocol: str = "folds", seeds: tupl
         write_json({"fingerprint": "x"}, place / "_stage.json")
         why = {"skipped": {"ials": "no package"}, "left_out": {"content_i2i": "no labels"}}
         write_json(why, place / "evaluate.json")
-        traced.write(root / "frontiers" / f"seed-{seed}-{fold}.parquet")
+        of = importlib.import_module("frontiers").made_of(place)
+        traced.write(root / "frontiers" / f"seed-{seed}-{fold}.parquet", metadata=of)
     return root
 
 
@@ -111,7 +112,8 @@ def test_claims_of_a_planted_world(scripts: dict[str, ModuleType], tmp_path: Pat
 def test_a_world_without_frontiers_has_the_rows_all_the_same(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
     root = world(tmp_path, seeds=(0,))
     whole = _told_claims(scripts, tmp_path)
-    Records(0, "fold-0").write(root / "frontiers" / "seed-0-fold-0.parquet")
+    of = scripts["frontiers"].made_of(root / "seed-0" / "fold-0" / "evaluate")
+    Records(0, "fold-0").write(root / "frontiers" / "seed-0-fold-0.parquet", metadata=of)
     bare = _told_claims(scripts, tmp_path)
     assert list(bare) == list(whole)
     cold = [name for name in bare if name.startswith("cold:")]
@@ -144,8 +146,11 @@ def test_unfinished_worlds_are_left_out_and_named(
     world(tmp_path, protocol="time")
     unfinished = world(tmp_path, "other", protocol="time")
     (unfinished / "seed-1" / "time" / "evaluate" / "_stage.json").unlink()
+    stale = world(tmp_path, "stale", protocol="time")  # evaluated again, its frontiers not yet
+    write_json({"fingerprint": "y"}, stale / "seed-1" / "time" / "evaluate" / "_stage.json")
     scripts["world_tables"].show(tmp_path)
-    assert "other-time: not finished, left out" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "other-time: not finished, left out" in said and "stale-time: not finished, left out" in said
     told = json.loads((tmp_path / "worlds.json").read_text())
     assert {(row["world"], row["protocol"]) for row in told["subjects"]} == {("tiny", "time")}
 

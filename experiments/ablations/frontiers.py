@@ -5,6 +5,7 @@ All levels are chosen on the validation window; the figures are of the test wind
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from recdistill.evaluation.baselines.material import Material
 from recdistill.evaluation.benchmarks.new_items import NewItems
 from recdistill.evaluation.benchmarks.users import seq2item
 from recdistill.evaluation.subjects import Subject, VectorSubject
+from recdistill.inputs import digest
 from recdistill.retrieval.frontier import Frontier
 from recdistill.retrieval.levels import Crossings
 
@@ -25,6 +27,16 @@ STUDENT, CONTENT = "student", "content_student"
 BENCHMARK, AREA = "cold_frontier", "frontier_area"
 VALIDATION = "validation"  # the split under which the validation window's area stands
 PLACES_NEW_ITEMS = ("raw_content", "ridge", "kernel_ridge", "ease_content")
+
+
+def made_of(evaluation: Path) -> dict[str, str]:
+    """What frontier records of a finished evaluate stage's subjects come from: they carry it as metadata.
+
+    Args:
+        evaluation: the stage's folder.
+    """
+    done = json.loads((evaluation / "_stage.json").read_text(encoding="utf-8"))
+    return {"evaluate": done["fingerprint"], "code": digest(Path(__file__))}
 
 
 class Frontiers:

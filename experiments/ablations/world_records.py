@@ -11,9 +11,9 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-from frontiers import AREA, BENCHMARK
+from frontiers import AREA, BENCHMARK, made_of
 
-from recdistill.contracts.tables import read_table
+from recdistill.contracts.tables import read_metadata, read_table
 from recdistill.evaluation import summarise
 from recdistill.evaluation.stage import SUMMARY
 from recdistill.retrieval.config import LevelConfig
@@ -58,12 +58,14 @@ class World:
 
     @classmethod
     def read(cls, root: Path) -> World | None:
-        """None while a seed or fold lacks its evaluation or its frontiers."""
+        """None while a seed or fold lacks its evaluation, or the frontiers of that very evaluation."""
         recipe = json.loads((root / "recipe.json").read_text(encoding="utf-8"))
         runs = SplitConfig.model_validate(recipe["split"]).runs(recipe["seeds"])
         places = [(root / f"seed-{seed}" / fold / "evaluate", f"seed-{seed}-{fold}.parquet") for seed, fold in runs]
         paths = [path for of, name in places for path in (of / "metric_records.parquet", root / FRONTIERS / name)]
         if not all(path.exists() for path in (*paths, *(of / "_stage.json" for of, _ in places))):
+            return None
+        if any(not read_metadata(root / FRONTIERS / name).items() >= made_of(of).items() for of, name in places):
             return None
         levels = LevelConfig.model_validate(recipe["evaluate"]["new_items"])
         records = pa.concat_tables([read_table(path) for path in paths], promote_options="permissive").to_pandas()

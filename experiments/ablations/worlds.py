@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from frontiers import PLACES_NEW_ITEMS, Frontiers
+from frontiers import PLACES_NEW_ITEMS, Frontiers, made_of
 from world_records import FRONTIERS
 from world_tables import show
 
@@ -36,7 +36,6 @@ from recdistill.evaluation.config import BaselinesConfig
 from recdistill.evaluation.stage import SUMMARY
 from recdistill.evaluation.subjects import Subject
 from recdistill.flow import run
-from recdistill.inputs import digest
 
 
 def main() -> None:
@@ -81,8 +80,7 @@ def trace(recipe: Recipe, *, out: Path) -> None:
     """Write every seed's and fold's frontier records, unless they are of the evaluation that is there."""
     for seed, fold in recipe.runs():
         path = out / FRONTIERS / f"seed-{seed}-{fold}.parquet"
-        done = json.loads((out / f"seed-{seed}" / fold / "evaluate" / "_stage.json").read_text(encoding="utf-8"))
-        of = {"evaluate": done["fingerprint"], "code": digest(Path(__file__).with_name("frontiers.py"))}
+        of = made_of(out / f"seed-{seed}" / fold / "evaluate")
         if path.exists() and read_metadata(path).items() >= of.items():
             continue
         records = Records(seed, fold)
