@@ -80,12 +80,8 @@ class Fold:
         if read_metadata(self.root / ITEMS).get("protocol") == "folds":
             if names.USER_ID not in events.column_names:
                 return np.zeros(len(events), dtype=bool)
-            users = pa.concat_tables(
-                [read_table(path, columns=[names.USER_ID]) for path in self.training_files(fit)],
-                promote_options="permissive",
-            )[names.USER_ID]
             searched = events[names.USER_ID]
-            known = pc.is_in(searched, value_set=pc.unique(users).cast(searched.type), skip_nulls=True)
+            known = pc.is_in(searched, value_set=self._trained_users(fit).cast(searched.type), skip_nulls=True)
             return allowed & known.to_numpy()
         cut = pc.min(read_table(self.root / _TARGETS[fit], columns=[names.TIMESTAMP])[names.TIMESTAMP])
         earlier = pc.less(events[names.TIMESTAMP], cut)
@@ -119,12 +115,16 @@ class Fold:
         ``folds`` that is all of :meth:`judge`.
         """
         log = self.judge(fit)
-        known = pa.concat_tables(
+        trained = log.user_ids.isin(self._trained_users(fit).to_pandas())
+        return log.take(~trained[log.user])
+
+    def _trained_users(self, fit: Fit) -> pa.Array:
+        """Ids of the users in this fit's training, each once."""
+        users = pa.concat_tables(
             [read_table(path, columns=[names.USER_ID]) for path in self.training_files(fit)],
             promote_options="permissive",
-        )[names.USER_ID]
-        trained = log.user_ids.isin(pc.unique(known).to_pandas())
-        return log.take(~trained[log.user])
+        )
+        return pc.unique(users[names.USER_ID])
 
     def _log(self, *files: str, users: pd.Index | None = None) -> Log:
         return Log.read([self.root / file for file in files], item_ids=self.item_ids(), only_users=users)
