@@ -103,6 +103,17 @@ def test_claims_of_a_planted_world(scripts: dict[str, ModuleType], tmp_path: Pat
     assert new["ratio"] == pytest.approx(0.9, rel=0.01) and not new["met"] and new["certain"]
     kept = claims["cold: all R@10 there of the student's own best"]
     assert kept["ratio"] == pytest.approx(0.9, rel=0.01) and kept["met"] and kept["p"] < 0.01  # of .85, not of 1
+    # Every other's frontier, each at a level of its own; what the student is compared with there is marked.
+    frontiers = {row["other"]: row for row in told["frontiers"]}
+    assert set(frontiers) == {"raw_content", "kernel_ridge", "content_student", "clcrec"}
+    assert [name for name, row in frontiers.items() if row["best_on_validation"]] == ["kernel_ridge"]
+    ridge = frontiers["kernel_ridge"]
+    assert ridge["difference"] == pytest.approx(0.02) and ridge["low"] == pytest.approx(ridge["high"])  # paired
+    shown = {key: ridge[key] for key in ("all", "new", "student_all", "student_new", "ratio", "gives_up")}
+    assert shown == pytest.approx(
+        {"all": 0.3, "new": 0.4, "student_all": 0.54, "student_new": 0.36, "ratio": 1.8, "gives_up": 0.1}, abs=0.02
+    )
+    assert frontiers["clcrec"]["ratio"] is None  # it was not asked at a level of its own
     rows = {(row["subject"], row["figure"]): row for row in told["subjects"]}
     assert rows["ease", "vanilla R@10"]["value"] == pytest.approx(0.5, abs=0.01)
     assert ("student@kernel_ridge", "vanilla R@10") not in rows

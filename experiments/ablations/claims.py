@@ -20,6 +20,8 @@ SEQUENCE_STUDENT, KERNEL_RIDGE = "sequence_student", "kernel_ridge"
 # Who is best of all items without content-and-behaviour training; the best on the test window is the bar.
 ALL_ITEMS = ("ials", "ease", "ease_content", KERNEL_RIDGE)
 RIVALS = ("dropoutnet", "clcrec", "aldi")
+# Who places new items and is no student of ours.
+OUTSIDE = (*PLACES_NEW_ITEMS, *RIVALS)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def claims(records: pd.DataFrame, *, protocol: str, all_at: int, cold_at: int) -
     figures = summarise(records[records["metric"].isin(["recall_at_10", AREA])], draws=2)
     value = {tuple(row[part] for part in KEY): row["value"] for row in figures.to_dict("records")}
     if protocol == "folds":
-        best = _best(ALL_ITEMS, {name: value.get((name, vanilla, "all", "recall_at_10")) for name in ALL_ITEMS})
+        best = best_of(ALL_ITEMS, {name: value.get((name, vanilla, "all", "recall_at_10")) for name in ALL_ITEMS})
         yield Claim("all items: vanilla R@10", vanilla, "recall_at_10", best, 1.10, among=ALL_ITEMS)
         yield Claim("all items: filtered R@10", filtered, "recall_at_10", best, 1.10, among=ALL_ITEMS)
     yield Claim("gid R@100, test judge", gid, "recall_at_100", KERNEL_RIDGE, 1.25)
@@ -87,21 +89,22 @@ def claims(records: pd.DataFrame, *, protocol: str, all_at: int, cold_at: int) -
     yield Claim("distillation adds: gid R@100", gid, "recall_at_100", SEQUENCE_STUDENT, 1.10)
     yield Claim("nothing lost: content R@50", "content_i2i", "recall_at_50", CONTENT, 0.97)
     yield Claim("nothing lost: copair R@50, by lift", "copair_i2i", "recall_at_50", CONTENT, 1.0)
-    outside = (*PLACES_NEW_ITEMS, *RIVALS)
-    everyone = (*outside, CONTENT)
+    everyone = (*OUTSIDE, CONTENT)
     areas = {name: value.get((name, BENCHMARK, "all", AREA)) for name in everyone}
-    yield Claim("cold: frontier area, strongest other", BENCHMARK, AREA, _best(everyone, areas), 1.0, among=everyone)
-    best = _best(outside, {name: value.get((name, BENCHMARK, VALIDATION, AREA)) for name in outside})
+    yield Claim("cold: frontier area, strongest other", BENCHMARK, AREA, best_of(everyone, areas), 1.0, among=everyone)
+    best = best_of(OUTSIDE, {name: value.get((name, BENCHMARK, VALIDATION, AREA)) for name in OUTSIDE})
     # Validation says at which level the student gets as much of new items; whether it does so on the test is a claim of
     # its own, without which the two below would compare it at another new recall than they say.
-    there, at_all, at_cold = f"{STUDENT}@{best}", f"recall_at_{all_at}", f"recall_at_{cold_at}"
-    yield Claim(f"cold: new R@{cold_at} there", BENCHMARK, at_cold, best, 1.0, there, "cold", outside)
+    there = f"{STUDENT}@{best}" if best else STUDENT
+    at_all, at_cold = f"recall_at_{all_at}", f"recall_at_{cold_at}"
+    yield Claim(f"cold: new R@{cold_at} there", BENCHMARK, at_cold, best, 1.0, there, "cold", OUTSIDE)
     of_best = f"cold: all R@{all_at} at its new R, best on validation"
-    yield Claim(of_best, BENCHMARK, at_all, best, 1.3, there, among=outside)
+    yield Claim(of_best, BENCHMARK, at_all, best, 1.3, there, among=OUTSIDE)
     own = STUDENT if best else None
     yield Claim(f"cold: all R@{all_at} there of the student's own best", BENCHMARK, at_all, own, 0.85, there)
 
 
-def _best(names: tuple[str, ...], values: dict[str, float | None]) -> str | None:
+def best_of(names: tuple[str, ...], values: dict[str, float | None]) -> str | None:
+    """The name of the largest value; None where none is known."""
     known = {name: found for name in names if (found := values[name]) is not None}
     return max(known, key=known.__getitem__) if known else None

@@ -1,4 +1,4 @@
-"""What the scripts on new items share: every subject's frontier, and its recalls at a level of its own.
+"""Every subject's frontier of all and new items, and its recalls at a level of its own.
 
 All levels are chosen on the validation window; the figures are of the test window.
 """

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from claims import Claim, claims
+from frontier_table import NOTE, frontier_rows, frontier_table
 from rich.console import Console
 from rich.table import Table
 from world_records import World
@@ -18,7 +19,7 @@ from recdistill.evaluation.significance import Contrast, holm
 
 
 def show(out: Path) -> None:
-    """Print both tables of the finished worlds in ``out``, and write ``worlds.json``."""
+    """Print the tables of the finished worlds in ``out``, and write ``worlds.json``."""
     console = Console(width=230)
     worlds = []
     for path in sorted(out.glob("*/recipe.json")):
@@ -32,9 +33,16 @@ def show(out: Path) -> None:
     rows = [row for world in worlds for row in _claim_rows(world)]
     for row, adjusted in zip(rows, holm([1.0 if row["p"] is None else row["p"] for row in rows]), strict=True):
         row["p_holm"] = adjusted
-    for title, table in (("Subjects", _subjects_table(worlds)), ("Claims", _claims_table(rows))):
+    frontiers = [row for world in worlds for row in frontier_rows(world)]
+    levels = worlds[0].levels
+    for title, table in (
+        ("Subjects", _subjects_table(worlds)),
+        ("Frontiers", frontier_table(frontiers, all_at=levels.all_at, cold_at=levels.cold_at)),
+        ("Claims", _claims_table(rows)),
+    ):
         console.print(f"\n{title}")
         console.print(table)
+    console.print(NOTE)
     console.print(
         "ratio: student / other, 95 % interval over units. p: of no difference, or of a loss as large as the bar "
         f"allows, where that is below 1; Holm over all {len(rows)} rows, a p of 1 where nothing was asked.\n"
@@ -43,7 +51,12 @@ def show(out: Path) -> None:
         "(the loss it allows; at a bar of 1 the difference found)."
     )
     write_json(
-        {"subjects": list(_subject_rows(worlds)), "claims": [_jsonable(row) for row in rows]}, out / "worlds.json"
+        {
+            "subjects": list(_subject_rows(worlds)),
+            "frontiers": [_jsonable(row) for row in frontiers],
+            "claims": [_jsonable(row) for row in rows],
+        },
+        out / "worlds.json",
     )
 
 

@@ -1,7 +1,8 @@
 """All worlds in one table: what student, teachers, baselines and rivals reach, and which claims hold.
 
 Purpose: the figures that collaboration-aware training is judged by, of several recipes, under both protocols: a table
-of subjects, and a table of claims with paired tests, corrected for their number, and what could be seen at all.
+of subjects, one of the frontiers of all and new items, on which everyone gets a level for new items of its own, chosen
+on validation, and one of claims with paired tests, corrected for their number, and what could be seen at all.
 Under ``folds`` seed number i runs fold i mod K alone, so that five seeds ask every user and every held-out item once.
 Command: python experiments/ablations/worlds.py RECIPE[,RECIPE…] [key=value …] --out FOLDER [--data FOLDER]
          [--protocols time,folds] [--seeds 0,1,2,3,4] [--rivals dropoutnet,clcrec,aldi] [--only print]
@@ -9,9 +10,10 @@ Command: python experiments/ablations/worlds.py RECIPE[,RECIPE…] [key=value �
          skipped when the command is given again; two of them with other recipes may run side by side. The tables are
          of every world that is finished in the FOLDER of --out; worlds.json there has their figures.
 Time: ten to fifteen minutes a recipe, protocol and seed on two idle cores, encoding apart. Memory: 4 GB.
-Expected: a row a subject: mean over seeds and half of the 95 % interval over units, in %; a row a claim: its ratio with
-interval, p after Holm over all rows, and the smallest difference that so many units show at 80 % power, with all seeds
-and with one.
+Expected: a row a subject: mean over seeds and half of the 95 % interval over units, in %; a row for every other's
+frontier: the student's area less its area, and what the student has where it gets as much of new items; a row a claim:
+its ratio with interval, p after Holm over all rows, and the smallest difference that so many units show at 80 % power,
+with all seeds and with one, or why nothing answers it.
 """
 
 from __future__ import annotations
