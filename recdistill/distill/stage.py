@@ -125,6 +125,8 @@ class _Run:
             "trials": [trial.model_dump() for trial in subject.trials],
             "parameters": sum(p.numel() for p in kept.training.student.parameters() if p.requires_grad),
         }
+        if self._inputs.modality_weights and not subject.is_rival:
+            told["modality_weights"] = dict(self._inputs.modality_weights)
         return told if teachers is None else told | {"teachers": teachers}
 
     def _prune(self, subject: Subject, best: Outcome) -> tuple[Outcome, dict[str, Any]]:

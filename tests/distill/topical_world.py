@@ -32,6 +32,7 @@ from recdistill.students import EncodersConfig, FeatureStore, StudentConfig, enc
 USERS, ITEMS, TOPICS = 40, 80, 4
 IDS = pd.Index([f"i{row:02d}" for row in range(ITEMS)])
 TOPIC = np.arange(ITEMS) % TOPICS
+WORDS = np.array(["a ghost in the night", "the king of the sea", "dogs", "a war for gold"])
 STUDENT = StudentConfig(dim=16, prefixes=(8,), dropout=0.0, skip=None)
 JUDGING = EvaluateConfig.model_validate({"i2i": {"min_support": 2}})
 QUESTIONS = QuestionsConfig(min_history=2)
@@ -45,20 +46,24 @@ class TopicalWorld:
     curves: dict[str, list[tuple[int, dict[str, float]]]] = field(default_factory=dict)
 
     @classmethod
-    def plant(cls, root: Path, *, new: int = 0) -> TopicalWorld:
-        """Write it; the last ``new`` items are met in validation and test alone."""
+    def plant(cls, root: Path, *, new: int = 0, titled: bool = False) -> TopicalWorld:
+        """Write it; the last ``new`` items are met in validation and test alone.
+
+        Args:
+            titled: a title tells the topic, and tags are noise alone.
+        """
         rng = np.random.default_rng(0)
         world = cls(root)
-        tags = [
-            [f"topic {TOPIC[row]}", *(f"noise {at}" for at in rng.choice(30, 5, replace=False))] for row in range(ITEMS)
-        ]
-        items = pa.table({names.ITEM_ID: pa.array(IDS), "tags_tag": pa.array(tags, pa.list_(pa.string()))})
+        noise = [[f"noise {at}" for at in rng.choice(30, 5, replace=False)] for _ in range(ITEMS)]
+        tags = noise if titled else [[f"topic {TOPIC[row]}", *noise[row]] for row in range(ITEMS)]
+        columns = {names.ITEM_ID: pa.array(IDS), "tags_tag": pa.array(tags, pa.list_(pa.string()))}
+        items = pa.table(columns | ({"text_title": pa.array(WORDS[TOPIC])} if titled else {}))
         write_table(items, root / "data" / "items.parquet")
         media = {name: pa.array([], pa.string()) for name in ("media_id", "path")}
         write_table(pa.table({**media, "bytes": pa.array([], pa.binary())}), root / "data" / "media.parquet")
         encoders = EncodersConfig.model_validate(
             {
-                "text": None,
+                "text": {} if titled else None,
                 "image": None,
                 "audio": None,
                 "structured": {"direct_values": 64, "number_bins": 0},
@@ -105,7 +110,9 @@ class TopicalWorld:
         settings = DistillConfig.model_validate({"teachers": ("good",), "batch_size": 48, "trials": [of], **config})
         return Training(settings, STUDENT, Subject("student", (of,)), of, self.inputs(), of="selection", seed=0)
 
-    def distill(self, out: Path, *trials: Mapping[str, Any], **config: Any) -> dict[str, Any]:
+    def distill(
+        self, out: Path, *trials: Mapping[str, Any], student: StudentConfig = STUDENT, **config: Any
+    ) -> dict[str, Any]:
         """The whole stage; returns what it tells."""
         defaults: dict[str, Any] = {
             "choose_by": "recall",
@@ -118,7 +125,7 @@ class TopicalWorld:
         settings = DistillConfig.model_validate({**defaults, "trials": [_trial(of) for of in trials], **config})
         distill(
             settings,
-            STUDENT,
+            student,
             QUESTIONS,
             JUDGING,
             fold=self.fold,
