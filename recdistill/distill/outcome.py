@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from recdistill.distill.config import OF_TEACHERS, DistillConfig, Trial
+from recdistill.distill.lesser import without_objectives
 from recdistill.distill.margin import Influences
 from recdistill.distill.training import Training
 from recdistill.distill.validation import RECALL, Validation
@@ -58,16 +59,17 @@ def teachers_read(config: DistillConfig, trial: Trial) -> tuple[str, ...]:
 
 
 def without(config: DistillConfig, trial: Trial, teacher: str) -> Trial | None:
-    """The trial less one teacher, and less the weights of objectives that are then nobody's; None if none is left."""
-    off: dict[str, float] = {}
+    """The trial less one teacher, and less the weights of objectives that are then nobody's; None if none is left.
+
+    None too where one of its phases is.
+    """
+    lost: list[str] = []
     rest = tuple(name for name in config.teachers_of(trial) if name != teacher)
     if trial.distils and not rest:
-        off |= dict.fromkeys(OF_TEACHERS, 0.0)
+        lost += OF_TEACHERS
     if trial.soft_targets.teacher == teacher:
-        off["soft_targets"] = 0.0
-    weights = trial.weights.model_copy(update=off)
-    left = {name for name, weight in dict(weights).items() if weight}
-    phases = tuple(phase for phase in trial.phases if left & set(phase.objectives))
-    if not left or len(phases) < len(trial.phases):
+        lost.append("soft_targets")
+    left = without_objectives(trial, lost)
+    if left is None or len(left.phases) < len(trial.phases):
         return None
-    return trial.model_copy(update={"weights": weights, "teachers": rest or None})
+    return left.model_copy(update={"teachers": rest}) if left.distils else left

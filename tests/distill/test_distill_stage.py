@@ -12,7 +12,7 @@ from topical_world import IDS, JUDGING, QUESTIONS, TOPIC, TopicalWorld, topic_re
 
 import recdistill.distill.training as module
 from recdistill.contracts.tables import EmbeddingTable
-from recdistill.distill.config import DistillConfig, Rival, Trial, Weights
+from recdistill.distill.config import DistillConfig, HardNegatives, Rival, Trial, Weights
 from recdistill.distill.outcome import teachers_read, without
 from recdistill.distill.validation import Validation
 from recdistill.errors import UserError
@@ -91,6 +91,10 @@ def test_without_the_last_teacher_its_objectives_go_weights_and_all():
     assert without(config, Trial(weights=Weights.only(relational=1.0)), "id_teacher") is None
     two = Trial(teachers=("id_teacher", "ease_teacher"))
     assert without(config, two, "id_teacher") == two.model_copy(update={"teachers": ("ease_teacher",)})
+    alone = config.trials[0].model_copy(update={"hard_negatives": HardNegatives(count=2)})
+    left = without(config, alone, "kernel_ridge")
+    assert left is not None and left == Trial.model_validate(left.model_dump())
+    assert (left.catalogue_items, left.hard_negatives.count) == (0, 2)
 
 
 def test_objectives_come_in_by_phases_and_curves_say_so(world: TopicalWorld, tmp_path):
