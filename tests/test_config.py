@@ -64,10 +64,22 @@ def test_keys_left_at_a_teacher_that_is_off_are_all_named(tmp_path):
 def test_a_teacher_that_no_section_makes_is_named_with_the_known_ones(tmp_path, key):
     external = "teachers: {external: [{name: production, path: p.parquet}]}\n"
     value = "[id_teacher,prodction]" if key == "distill.teachers" else "prodction"
-    message = faults(tmp_path, f"{key}={value}", text=SYNTHETIC + external)
+    read = "distill.trials=[{}]"
+    message = faults(tmp_path, read, f"{key}={value}", text=SYNTHETIC + external)
     assert "1 fault" in message and f"{key}: no teacher 'prodction'" in message
     assert "id_teacher, sequence_teacher, production" in message
-    load_recipe(write(tmp_path, SYNTHETIC + external), [f"{key}={value.replace('prodction', 'production')}"])
+    load_recipe(write(tmp_path, SYNTHETIC + external), [read, f"{key}={value.replace('prodction', 'production')}"])
+
+
+def test_teachers_that_nobody_reads_are_told_where_they_would_be(tmp_path):
+    external = "teachers: {external: [{name: ours, path: p.parquet}]}\n"
+    message = faults(tmp_path, "distill.teachers=[ours]", text=SYNTHETIC + external)
+    assert "no trial and no rival reads distill.teachers" in message
+    assert "distill.trials.N.teachers" in message and "evaluate.baselines.teacher" in message
+    path = write(tmp_path, SYNTHETIC + external)
+    for reader in ("distill.trials=[{}]", "distill.rivals=[aldi]"):
+        assert load_recipe(path, ["distill.teachers=[ours]", reader]).distill.teachers == ("ours",)
+    load_recipe(path, ["distill.teachers=[id_teacher]"])  # as a recipe says that has its defaults written out
 
 
 def test_pair_datasets_name_their_teachers(tmp_path):

@@ -220,8 +220,9 @@ class DistillConfig(Settings):
 
     teachers: tuple[str, ...] = Field(
         ("id_teacher",),
-        description="tables of the teach stage that ID-to-item objectives distil from; beside them kernel_ridge, which "
-        "predicts evaluate.baselines.teacher from content",
+        description="tables of the teach stage that ID-to-item objectives distil from, in trials that name none "
+        "themselves (by default all do, so that this is read by none) and, the first, in rivals; beside them "
+        "kernel_ridge, which predicts evaluate.baselines.teacher from content",
     )
     trials: tuple[Trial, ...] = Field(
         (_predicted(ranking=3.0), _predicted(ranking=1.0), Trial(temperature=0.05, weights=Weights(relational=0))),
@@ -285,19 +286,29 @@ class DistillConfig(Settings):
             raise ValueError(f"rivals learn from the first of the teachers, which {KERNEL_RIDGE} cannot be for them")
         return self
 
+    @model_validator(mode="after")
+    def _teachers_are_read(self) -> Self:
+        if self.teachers != type(self).model_fields["teachers"].default and not self._reads_teachers:
+            raise ValueError(
+                "no trial and no rival reads distill.teachers: name teachers in distill.trials.N.teachers (null there "
+                f"stands for these), or in evaluate.baselines.teacher the one that {KERNEL_RIDGE} predicts"
+            )
+        return self
+
+    @property
+    def _reads_teachers(self) -> bool:
+        return bool(self.rivals) or any(trial.distils and trial.teachers is None for trial in self.trials)
+
     def teachers_of(self, trial: Trial) -> tuple[str, ...]:
         """The trial's ID teachers."""
         return self.teachers if trial.teachers is None else trial.teachers
 
     def named_teachers(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
-        """Key and name of every teacher that is read or asked for; a default that nothing reads is left out."""
-        by_default = bool(self.rivals)
+        """Key and name of every teacher that is read."""
         for place, trial in enumerate(self.trials):
-            by_default |= trial.distils and trial.teachers is None
             for at, name in enumerate(trial.teachers or () if trial.distils else ()):
                 yield ("trials", place, "teachers", at), name
             if trial.weights.soft_targets:
                 yield ("trials", place, "soft_targets", "teacher"), trial.soft_targets.teacher
-        for name in self.teachers:
-            if by_default or name not in type(self).model_fields["teachers"].default:
-                yield ("teachers",), name
+        for name in self.teachers if self._reads_teachers else ():
+            yield ("teachers",), name

@@ -55,7 +55,7 @@ def test_a_recipe_may_name_it_where_there_is_something_to_predict(tmp_path):
         assert read(asks_for_areas) == {"new_items"}
     off = ["teachers.id=null", "mining.teacher=sequence_teacher", "evaluate.baselines.include=[popularity]"]
     with pytest.raises(UserError, match=r"evaluate\.baselines\.teacher: no teacher 'id_teacher'"):
-        load_recipe(path, [*off, "distill.teachers=[kernel_ridge]"])
+        load_recipe(path, [*off, "distill.trials=[{}]", "distill.teachers=[kernel_ridge]"])
     with pytest.raises(UserError, match=r"trials\.0\.soft_targets\.teacher: no teacher 'ease_teacher'"):
         load_recipe(path, ["distill.trials=[{weights: {soft_targets: 1}, soft_targets: {teacher: ease_teacher}}]"])
     with pytest.raises(UserError, match=r"trials\.0\.teachers\.1: no teacher 'ials_teacher'"):

@@ -107,7 +107,7 @@ class TopicalWorld:
     def training(self, trial: Mapping[str, Any], **config: Any) -> Training:
         """One training of the selection fit."""
         of = _trial(trial)
-        settings = DistillConfig.model_validate({"teachers": ("good",), "batch_size": 48, "trials": [of], **config})
+        settings = _settings({"teachers": ("good",), "batch_size": 48, "trials": [of], **config})
         return Training(settings, STUDENT, Subject("student", (of,)), of, self.inputs(), of="selection", seed=0)
 
     def distill(
@@ -122,7 +122,7 @@ class TopicalWorld:
             "validate_every": 15,
             "learning_rate": 5e-3,
         }
-        settings = DistillConfig.model_validate({**defaults, "trials": [_trial(of) for of in trials], **config})
+        settings = _settings({**defaults, "trials": [_trial(of) for of in trials], **config})
         distill(
             settings,
             student,
@@ -145,6 +145,12 @@ class TopicalWorld:
     def _log(self, curve: str) -> Callable[[Mapping[str, float], int], None]:
         points = self.curves.setdefault(curve, [])
         return lambda values, step: points.append((step, dict(values)))
+
+
+def _settings(given: Mapping[str, Any]) -> DistillConfig:
+    """Teachers that no trial reads are left out."""
+    reads = given.get("rivals") or any(trial.distils and trial.teachers is None for trial in given["trials"])
+    return DistillConfig.model_validate({name: of for name, of in given.items() if name != "teachers" or reads})
 
 
 def _trial(given: Mapping[str, Any]) -> Trial:
