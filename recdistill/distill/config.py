@@ -12,6 +12,7 @@ from recdistill.settings import Settings
 # A teacher that this stage makes itself, of the content and the ID teacher: see distill/predicted.py.
 KERNEL_RIDGE: Final = "kernel_ridge"
 Rival = Literal["dropoutnet", "clcrec", "aldi"]
+ChooseBy = Literal["recall", "gid", "both", "frontier", "all"]
 
 
 class Weights(Settings):
@@ -230,7 +231,7 @@ class DistillConfig(Settings):
         description="each is trained in the selection fit; validation picks one (one without ID teachers by default, "
         "so that a bad teacher is left out)",
     )
-    choose_by: Literal["recall", "gid", "both", "frontier", "all"] = Field(
+    choose_by: ChooseBy = Field(
         "all",
         description="what validation chooses by: seq2item recall@10, i2i recall@100 in an ID space of the validation "
         "window (gid), the geometric mean of both, the area under the frontier of all and new items, or the geometric "

@@ -14,7 +14,7 @@ from recdistill.contracts.fold import Fit, Fold
 from recdistill.contracts.tables import write_json
 from recdistill.distill.config import DistillConfig, Trial
 from recdistill.distill.inputs import Inputs
-from recdistill.distill.margin import standard_error
+from recdistill.distill.margin import Influences, standard_error
 from recdistill.distill.outcome import Outcome, teachers_read, without
 from recdistill.distill.subjects import SEQUENCE_STUDENT, STUDENT, Subject, subjects
 from recdistill.distill.training import Training
@@ -136,12 +136,13 @@ class _Run:
         either way says nothing, and fewer teachers are simpler.
         """
         teachers: dict[str, Any] = {}
-        influences = best.influences(self._validation)
+        influences: Influences | None = None
         for name in teachers_read(self._config, best.trial):
             reduced = without(self._config, best.trial, name)
             if reduced is None:
                 continue
             outcome = self._try(subject, reduced, f"selection-without-{name}")
+            influences = best.influences(self._validation) if influences is None else influences
             others = outcome.influences(self._validation)
             difference, error = best.score - outcome.score, standard_error(influences, others)
             helps = error is not None and difference > error

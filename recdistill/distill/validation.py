@@ -8,11 +8,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
 from recdistill.contracts.fold import Fold
+from recdistill.distill.config import ChooseBy
 from recdistill.distill.margin import Influences, ratio_influences
 from recdistill.evaluation.benchmarks.judge import judge
 from recdistill.evaluation.benchmarks.pairs import gid_pairs
@@ -27,7 +27,6 @@ from recdistill.retrieval.ranks import case_ranks
 _RECALL_AT = 10
 _GID_AT = 100
 RECALL, GID, AREA = f"recall_at_{_RECALL_AT}", f"gid_at_{_GID_AT}", "frontier_area"
-ChooseBy = Literal["recall", "gid", "both", "frontier", "all"]
 _FIGURES: dict[ChooseBy, tuple[str, ...]] = {
     "recall": (RECALL,),
     "gid": (GID,),
@@ -126,8 +125,9 @@ class Validation:
     @cached_property
     def _asked(self) -> tuple[str, ...]:
         """The figures that choose, of those that the window can tell."""
-        can = {RECALL: True, GID: len(self._pairs) > 0, AREA: self.asks_about_new}
-        return tuple(name for name in _FIGURES[self.choose_by] if can[name]) or (RECALL,)
+        # Asked one by one: the judge is made for Gid alone.
+        can = {RECALL: lambda: True, GID: lambda: len(self._pairs) > 0, AREA: lambda: self.asks_about_new}
+        return tuple(name for name in _FIGURES[self.choose_by] if can[name]()) or (RECALL,)
 
     def influences(self, vectors: np.ndarray, *, cosine: bool = True, level: np.ndarray | None = None) -> Influences:
         """How what is chosen by (:meth:`choice`) moves with each of who was asked: users; of Gid, items.

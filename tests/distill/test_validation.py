@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
+import pytest
 from topical_world import IDS, ITEMS, JUDGING, QUESTIONS, TOPIC, TopicalWorld
 
 import recdistill.distill.validation as module
 from recdistill.contracts.tables import EmbeddingTable
+from recdistill.distill.config import ChooseBy
 from recdistill.distill.validation import Validation
 from recdistill.evaluation.metrics import recall_at_k
 from recdistill.evaluation.subjects import VectorSubject
 from recdistill.retrieval.questions import fold_cases
 
-By = Literal["recall", "gid", "both", "frontier", "all"]
 PLANTED = (np.eye(4, 8)[TOPIC] + np.random.default_rng(0).normal(0, 0.1, (ITEMS, 8))).astype(np.float32)
 LEVEL = np.random.default_rng(1).normal(0, 0.5, ITEMS).astype(np.float32)
 LONG = np.random.default_rng(2).uniform(0.2, 3.0, (ITEMS, 1)).astype(np.float32)
 
 
-def validation(world: TopicalWorld, by: By) -> Validation:
+def validation(world: TopicalWorld, by: ChooseBy) -> Validation:
     return Validation(fold_cases(QUESTIONS, world.fold, "selection", seed=0), world.fold, JUDGING, by, 0)
 
 
@@ -38,7 +37,7 @@ def test_gid_judges_items_as_the_table_that_is_written_serves_them(world: Topica
 
 
 def test_the_frontier_prefers_whom_new_items_stand_well_with_and_recall_does_not(world_with_new: TopicalWorld):
-    def both(by: By) -> list[float]:
+    def both(by: ChooseBy) -> list[float]:
         asked = validation(world_with_new, by)
         assert asked.asks_about_new and asked.new.tolist() == [False] * 60 + [True] * 20
         return [asked.choice(asked.recall(of), of)[0] for of in (blind, seeing)]
@@ -56,3 +55,10 @@ def test_the_frontier_prefers_whom_new_items_stand_well_with_and_recall_does_not
 
 def test_without_questions_about_new_items_recall_chooses_in_the_frontier_s_stead(world: TopicalWorld):
     assert validation(world, "frontier").choice(0.3, PLANTED) == (0.3, {})
+
+
+@pytest.mark.parametrize("by", ["recall", "frontier"])
+def test_no_judge_is_made_where_none_chooses(world_with_new: TopicalWorld, by: ChooseBy, monkeypatch):
+    monkeypatch.setattr(module, "judge", lambda *_, **__: pytest.fail("made"))
+    asked = validation(world_with_new, by)
+    assert asked.choice(0.3, PLANTED)[0] > 0 and asked.influences(PLANTED)
