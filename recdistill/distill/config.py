@@ -235,7 +235,7 @@ class DistillConfig(Settings):
         "all",
         description="what validation chooses by: seq2item recall@10, i2i recall@100 in an ID space of the validation "
         "window (gid), the geometric mean of both, the area under the frontier of all and new items, or the geometric "
-        "mean of all three; steps are always chosen by recall",
+        "mean of all three, of those that at least 30 questions tell; steps are always chosen by recall",
     )
     rivals: tuple[Rival, ...] = Field(
         (),

@@ -40,6 +40,10 @@ class Outcome:
             score, others = validation.choice(fitted.best_score, vectors, cosine=cosine, level=level)
         return cls(trial, fitted, training, score, measure, others)
 
+    def beats(self, other: Outcome) -> bool:
+        """Whether validation prefers it; by what steps are chosen by where scores are equal, as at 0."""
+        return (self.score, self.fitted.best_score) > (other.score, other.fitted.best_score)
+
     def told(self) -> dict[str, float]:
         """Its figures: what its steps were chosen by, and what it was chosen by itself."""
         figures = {self.measure: self.fitted.best_score, **self.others}

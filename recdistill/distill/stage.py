@@ -107,7 +107,7 @@ class _Run:
         for index, trial in enumerate(subject.trials):
             outcome = self._try(subject, trial, f"selection-{index}")
             tried.append(outcome.told())
-            best = outcome if best is None or outcome.score > best.score else best
+            best = outcome if best is None or outcome.beats(best) else best
         assert best is not None  # there is at least one trial
         kept, teachers = (
             self._prune(subject, best) if self._config.prune_teachers and not subject.is_rival else (best, None)

@@ -24,6 +24,8 @@ from recdistill.retrieval.frontier import Frontier
 from recdistill.retrieval.levels import Crossings, case_crossings
 from recdistill.retrieval.ranks import case_ranks
 
+# A figure of fewer questions than this is mostly chance, and has no say.
+LEAST_ASKED = 30
 _RECALL_AT = 10
 _GID_AT = 100
 RECALL, GID, AREA = f"recall_at_{_RECALL_AT}", f"gid_at_{_GID_AT}", "frontier_area"
@@ -70,8 +72,8 @@ class Validation:
 
     @property
     def asks_about_new(self) -> bool:
-        """Whether a question's target is a new item."""
-        return bool(self.new[self.cases.target].any())
+        """Whether enough questions' targets are new items, for a figure of them to choose."""
+        return int(self.new[self.cases.target].sum()) >= LEAST_ASKED
 
     def area(self, vectors: np.ndarray, *, cosine: bool = True, level: np.ndarray | None = None) -> float:
         """Area under the frontier of all and new items, as :meth:`recall` takes its vectors."""
@@ -108,8 +110,9 @@ class Validation:
     ) -> tuple[float, dict[str, float]]:
         """What is chosen by, and the figures beside recall that it is made of, by name.
 
-        Several figures choose by their geometric mean. What the window cannot tell is left out: Gid without judged
-        pairs, the frontier without questions about new items; where nothing is left, recall chooses.
+        Several figures choose by their geometric mean. What the window cannot tell is left out: Gid of fewer than
+        :data:`LEAST_ASKED` judged pairs, the frontier of fewer questions about new items; where nothing is left, recall
+        chooses.
 
         Args:
             recall: of the vectors.
@@ -126,7 +129,7 @@ class Validation:
     def _asked(self) -> tuple[str, ...]:
         """The figures that choose, of those that the window can tell."""
         # Asked one by one: the judge is made for Gid alone.
-        can = {RECALL: lambda: True, GID: lambda: len(self._pairs) > 0, AREA: lambda: self.asks_about_new}
+        can = {RECALL: lambda: True, GID: lambda: len(self._pairs) >= LEAST_ASKED, AREA: lambda: self.asks_about_new}
         return tuple(name for name in _FIGURES[self.choose_by] if can[name]()) or (RECALL,)
 
     def influences(self, vectors: np.ndarray, *, cosine: bool = True, level: np.ndarray | None = None) -> Influences:

@@ -9,10 +9,12 @@ from topical_world import IDS, ITEMS, JUDGING, QUESTIONS, TOPIC, TopicalWorld
 import recdistill.distill.validation as module
 from recdistill.contracts.tables import EmbeddingTable
 from recdistill.distill.config import ChooseBy
+from recdistill.distill.outcome import Outcome
 from recdistill.distill.validation import Validation
 from recdistill.evaluation.metrics import recall_at_k
 from recdistill.evaluation.subjects import VectorSubject
 from recdistill.retrieval.questions import fold_cases
+from recdistill.training import Fitted
 
 PLANTED = (np.eye(4, 8)[TOPIC] + np.random.default_rng(0).normal(0, 0.1, (ITEMS, 8))).astype(np.float32)
 LEVEL = np.random.default_rng(1).normal(0, 0.5, ITEMS).astype(np.float32)
@@ -62,3 +64,27 @@ def test_no_judge_is_made_where_none_chooses(world_with_new: TopicalWorld, by: C
     monkeypatch.setattr(module, "judge", lambda *_, **__: pytest.fail("made"))
     asked = validation(world_with_new, by)
     assert asked.choice(0.3, PLANTED)[0] > 0 and asked.influences(PLANTED)
+
+
+def test_a_figure_of_few_questions_has_no_say(world_with_new: TopicalWorld, monkeypatch):
+    def told(least: int) -> set[str]:
+        monkeypatch.setattr(module, "LEAST_ASKED", least)
+        asked = validation(world_with_new, "all")
+        return set(asked.choice(0.3, PLANTED)[1])
+
+    asked = validation(world_with_new, "all")
+    about_new, pairs = int(asked.new[asked.cases.target].sum()), len(asked._pairs)
+    assert 30 <= about_new < pairs
+    assert told(about_new) == {"gid_at_100", "frontier_area"}
+    assert told(about_new + 1) == {"gid_at_100"}
+    assert told(pairs + 1) == set()
+
+
+def test_of_equal_scores_recall_prefers(world: TopicalWorld):
+    def outcome(score: float, recall: float) -> Outcome:
+        training = world.training({})
+        return Outcome(training.trial, Fitted(1, 1, recall), training, score, "recall_at_10", {})
+
+    assert outcome(0.0, 0.2).beats(outcome(0.0, 0.1)) and not outcome(0.0, 0.1).beats(outcome(0.0, 0.2))
+    assert outcome(0.1, 0.1).beats(outcome(0.0, 0.2)) and not outcome(0.0, 0.2).beats(outcome(0.1, 0.1))
+    assert not outcome(0.1, 0.1).beats(outcome(0.1, 0.1))
