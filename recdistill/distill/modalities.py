@@ -37,7 +37,7 @@ def modality_weights(
         return {}
     least = judging.seq2item.min_positive
     material = Material.of_fits(fold, content=content, teach=content, teacher="", min_positive=least)
-    read = student.reads(material["selection"].modalities)
+    read = [m for m in student.reads(material["selection"].modalities) if m not in student.tuning]
     if len(read) < 2:
         return {}
     of_student = {fit: _only(of, read, content / RAW_CONTENT) for fit, of in material.items()}

@@ -31,11 +31,12 @@ def build_body(config: RecDistillStudentConfig, featurizer: Featurizer, decoder:
     """
     if config.skip is None:
         return _learned(config, featurizer, decoder, dim=config.dim)
-    widths = {m: featurizer.widths[m] for m in config.modalities or ()}
+    modalities = config.modalities or ()
+    widths = {m: featurizer.widths[m] for m in modalities if m not in (config.towers or {})}
     columns: int = config.skip["columns"]
     learned = _learned(config, featurizer, decoder, dim=config.dim - columns)
     reduced = columns if columns < sum(widths.values()) else None
-    return Skip(learned, widths=widths, columns=reduced, share=config.skip["share"])
+    return Skip(learned, modalities=modalities, widths=widths, columns=reduced, share=config.skip["share"])
 
 
 def _learned(

@@ -59,8 +59,14 @@ def build_student(
         )
     kept = None
     if config.skip is not None:
+        if not set(read) - set(tuned):
+            raise UserError(
+                f"student.skip keeps untrained content, but student.tuning trains the towers of all that is read "
+                f"({', '.join(read)})",
+                remedy="set student.skip to null, or leave a tower frozen",
+            )
         columns = min(max(1, round(config.dim * config.skip.columns)), config.dim - 1)
-        widths: dict[str, int] = {m: featurizer.widths[m] for m in read}
+        widths: dict[str, int] = {m: featurizer.widths[m] for m in read if m not in tuned}
         chosen = config.skip.weights if config.skip.weights is not None else modality_weights
         weights: dict[str, float] = {str(modality): weight for modality, weight in (chosen or {}).items()}
         kept = fit_content(content / RAW_CONTENT, widths, columns=columns, weights=weights)

@@ -108,7 +108,10 @@ class EncodersConfig(Settings):
 
 
 class SkipConfig(Settings):
-    """Untrained content beside what is learned (a skip connection): content perception that no objective can lose."""
+    """Untrained content beside what is learned (a skip connection): content perception that no objective can lose.
+
+    Of modalities whose towers are frozen, tags and numbers included.
+    """
 
     share: float = Field(0.2, gt=0, lt=1, description="of a vector's squared length, and so of every cosine")
     columns: float = Field(
@@ -187,6 +190,10 @@ class StudentConfig(Settings):
     def _consistent(self) -> StudentConfig:
         if "structured" in self.tuning:
             raise ValueError("tuning names structured, which has no tower")
+        if self.skip is not None and self.modalities is not None and set(self.modalities) <= set(self.tuning):
+            raise ValueError(
+                "skip keeps untrained content, but tuning trains the towers of all modalities: set skip null"
+            )
         if self.width % self.heads:
             raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
         if any(prefix < 1 for prefix in self.prefixes):

@@ -3,7 +3,8 @@
 What a student learns of behaviour costs it content, and what it says of items that nobody has met is the worse for it.
 The skip connection keeps what content says as it is: z = [√(1 − s) · l / ‖l‖ ; √s · c / ‖c‖], l learned and c the
 leading principal components of raw content, so that cos(z, z') = (1 − s) · cos(l, l') + s · cos(c, c'). It is the wide
-part of wide and deep learning (Cheng et al., DLRS 2016), without weights to overfit.
+part of wide and deep learning (Cheng et al., DLRS 2016), without weights to overfit. What a tuned tower reads is no
+part of it: training moves that.
 
 Shapes: B items, T tokens, W a modality's width, M modalities, S subsets, d the student's width.
 """
@@ -36,7 +37,8 @@ class Skip(nn.Module):
 
     Args:
         learned: the body, of the width that content leaves.
-        widths: modality → W, in the students' order.
+        modalities: what the body reads, in the students' order.
+        widths: modality → W of those of which content is made, in that order.
         columns: components kept of content; None keeps all.
         share: s.
     """
@@ -44,10 +46,16 @@ class Skip(nn.Module):
     weight: Tensor
 
     def __init__(
-        self, learned: FusionStudent | LinearStudent, *, widths: Mapping[str, int], columns: int | None, share: float
+        self,
+        learned: FusionStudent | LinearStudent,
+        *,
+        modalities: Sequence[str],
+        widths: Mapping[str, int],
+        columns: int | None,
+        share: float,
     ) -> None:
         super().__init__()
-        self.learned, self.widths, self.share = learned, dict(widths), share
+        self.learned, self.modalities, self.widths, self.share = learned, tuple(modalities), dict(widths), share
         whole = sum(widths.values())
         self.register_buffer("weight", torch.ones(whole))
         self.content = Dense(width_in=whole, width=columns)
@@ -65,7 +73,7 @@ class Skip(nn.Module):
 
     def _raw(self, features: Mapping[str, Tensor], there: Tensor) -> Tensor:
         """[B, Σ W]."""
-        return raw_content(features, dict(zip(self.widths, there.T, strict=True)), self.widths)
+        return raw_content(features, dict(zip(self.modalities, there.T, strict=True)), self.widths)
 
     def _beside(self, learned: Tensor, raw: Tensor) -> Tensor:
         """[…, B, d] of both."""
@@ -79,7 +87,7 @@ def fit_content(
     """What a :class:`Skip` keeps of the ``encode`` stage's table of raw content, in two passes over it.
 
     Args:
-        widths: of the modalities that the student reads.
+        widths: of the modalities of which content is made.
         columns: components kept, fewer where there are fewer.
         weights: modality → what its part counts, 1 if absent.
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
+from pydantic import ValidationError
 from tiny_world import World
 from torch.nn.functional import cosine_similarity, normalize
+from tuned_students import settings, source_of, train
 
+from recdistill.errors import UserError
 from recdistill.students import FeatureStore, RecDistillStudent, StudentConfig, build_student
 from recdistill.students.featurizer.featurizer import token_mean
 from recdistill.students.skip import Skip
@@ -79,7 +83,38 @@ def test_saved_and_loaded_it_gives_the_same_vectors(world: World, store: Feature
 
 
 def test_the_narrowest_student_has_a_column_of_either(world: World, store: FeatureStore) -> None:
-    assert skip_student(world, dim=2).encode_store(store).shape[1] == 2
+    student = skip_student(world, dim=2)
+    features, present = store.batch(torch.arange(len(store)))
+    squares = student(features, present).detach() ** 2
+    full = torch.stack([present[m] for m in student.modalities], 1).any(1)
+    torch.testing.assert_close(squares[full], torch.tensor([[0.7, 0.3]]).expand(int(full.sum()), 2))
+    assert isinstance(student.body, Skip) and student.config.skip["columns"] == 1
+
+
+def test_what_a_tuned_tower_reads_is_no_part_of_untrained_content(world: World) -> None:
+    """Training moves the tower, and the content columns of no item."""
+    config = settings("full", "image", skip={"share": 0.3}, modalities=["image", "text"])
+    student, source = build_student(config, content=world.content, seed=0).eval(), source_of(config, world)
+    assert isinstance(student.body, Skip) and list(student.body.widths) == ["text"]
+    before = student.encode_store(source)
+    train(student, source, steps=3)
+    after = student.encode_store(source)
+    assert not np.allclose(after[:, :6], before[:, :6], atol=1e-3)
+    np.testing.assert_allclose(after[:, 6:], before[:, 6:], atol=1e-6)
+
+
+def test_a_skip_connection_from_tuned_towers_alone_is_refused(world: World) -> None:
+    with pytest.raises(ValidationError, match="set skip null"):
+        settings("full", "image", "text", skip={}, modalities=["image", "text"])
+    every = settings("lora", "audio", "image", "text", skip={})
+    assert build_student(every, content=world.content, seed=0).config.skip  # tags are left
+    with pytest.raises(UserError, match="trains the towers of all that is read") as caught:
+        build_student(
+            every.model_copy(update={"modalities": ("text",), "tuning": {"text": "full"}}),
+            content=world.content,
+            seed=0,
+        )
+    assert "student.skip to null" in caught.value.remedy
 
 
 def test_a_wide_student_learns_in_the_columns_that_content_cannot_fill(world: World, store: FeatureStore) -> None:
