@@ -26,6 +26,8 @@ from recdistill.distill.validation import AREA, RECALL, Validation
 from recdistill.distill.weighting import make_weighting
 from recdistill.features.content_level import level_file
 from recdistill.students import RecDistillStudent, StudentConfig, build_student
+from recdistill.students.skip import Skip
+from recdistill.students.stage import RAW_CONTENT
 from recdistill.students.tuning import TrainedState, parameter_groups
 from recdistill.training import Fitted, LogFn, Stateful, fit
 
@@ -53,13 +55,7 @@ class Training:
         self.item_ids = training.item_ids
         met = np.unique(np.stack([training.user, training.item])[:, training.positive()], axis=1)
         self._support = np.bincount(met[1], minlength=len(self.item_ids))
-        # A rival's scores are dot products, and a skip connection's vectors all have length 1.
-        own = student.model_copy(update={"skip": None}) if subject.is_rival else student
-        self.student: RecDistillStudent = (
-            RecDistillStudent.from_pretrained(inputs.pretrain / of / "pretrained_student")
-            if inputs.pretrain is not None and subject.may_start_pretrained
-            else build_student(own, content=inputs.content, seed=seed, modality_weights=inputs.modality_weights)
-        )
+        self.student = self._begin(student, inputs)
         self.tower_learning_rate = student.tower_learning_rate
         pairs = inputs.mine / of / "interest_pairs.parquet"
         self.pairs = InterestPairs(pairs, training, history_power=trial.history_power)
@@ -85,6 +81,18 @@ class Training:
         self.geometry: Geometry = "dot" if dot else "cosine"
         self.weighting = make_weighting(trial)
         self.negatives = NegativeMiner(trial.hard_negatives, self.pairs, seed=seed)
+
+    def _begin(self, student: StudentConfig, inputs: Inputs) -> RecDistillStudent:
+        """With drawn weights, or those that content-aware training left; content is weighed alike in both."""
+        weights = inputs.modality_weights
+        if inputs.pretrain is None or not self.subject.may_start_pretrained:
+            # A rival's scores are dot products, and a skip connection's vectors all have length 1.
+            own = student.model_copy(update={"skip": None}) if self.subject.is_rival else student
+            return build_student(own, content=inputs.content, seed=self.seed, modality_weights=weights)
+        begun: RecDistillStudent = RecDistillStudent.from_pretrained(inputs.pretrain / self.of / "pretrained_student")
+        if weights and isinstance(begun.body, Skip):
+            begun.body.weigh(inputs.content / RAW_CONTENT, weights)
+        return begun
 
     def run(
         self, checkpoint: Path, key: str, log: LogFn, *, validation: Validation | None = None, steps: int | None = None

@@ -120,7 +120,7 @@ class SkipConfig(Settings):
     weights: dict[Modality, float] | None = Field(
         None,
         description="what modalities count in it, 1 where not named; null: what suits raw content best on the "
-        "validation window (content-aware training, which has none: all alike)",
+        "validation window (content-aware training, which has none: all alike; distillation weighs them anew)",
     )
 
 

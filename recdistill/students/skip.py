@@ -71,6 +71,17 @@ class Skip(nn.Module):
         learned = self.learned.views(features, present, member, prompt)
         return self._beside(learned, torch.stack([self._raw(features, present & mine) for mine in member]))
 
+    def weigh(self, raw: Path, weights: Mapping[str, float]) -> None:
+        """Fit content anew, with these weights of its modalities; nothing changes if that has fewer columns than now.
+
+        Args:
+            raw, weights: as :func:`fit_content` takes them.
+        """
+        weight, content = fit_content(raw, self.widths, columns=self.content.width, weights=weights)
+        if content.width == self.content.width:
+            self.weight.copy_(weight)
+            self.content.load_state_dict(content.state_dict())
+
     def _raw(self, features: Mapping[str, Tensor], there: Tensor) -> Tensor:
         """[B, Σ W]."""
         return raw_content(features, dict(zip(self.modalities, there.T, strict=True)), self.widths)

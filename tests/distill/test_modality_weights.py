@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from topical_world import JUDGING, STUDENT, TopicalWorld
+from topical_world import IDS, JUDGING, STUDENT, TopicalWorld
 
 from recdistill.contracts.tables import EmbeddingTable
+from recdistill.distill.config import DistillConfig, Trial, Weights
 from recdistill.distill.modalities import modality_weights
-from recdistill.students import StudentConfig
+from recdistill.distill.subjects import Subject
+from recdistill.distill.training import Training
+from recdistill.students import FeatureStore, StudentConfig, build_student
 from recdistill.students.config import SkipConfig
 
 SKIP = STUDENT.model_copy(update={"skip": SkipConfig()})
@@ -48,3 +52,30 @@ def test_a_modality_that_the_student_does_not_read_has_no_say(titled_world: Topi
     two, three = (weights(titled_world, of, tmp_path) for of in readers)
     assert two == weights(titled_world)
     assert set(three) == {"text", "structured"}
+
+
+def test_who_starts_pretrained_has_the_content_columns_of_who_does_not(
+    titled_world: TopicalWorld, tmp_path: Path
+) -> None:
+    """And the weights that content-aware training left in the others."""
+    settings = DistillConfig(trials=(Trial(weights=Weights(relational=0)),))
+    left = build_student(SKIP, content=titled_world.content, seed=3)
+    left.save_pretrained(tmp_path / "selection" / "pretrained_student")
+    chosen, store = {"structured": 0.1}, FeatureStore.load(titled_world.content, IDS)
+    fresh, begun = (
+        Training(
+            settings,
+            SKIP,
+            Subject("student", settings.trials, may_start_pretrained=True),
+            settings.trials[0],
+            replace(titled_world.inputs(), modality_weights=chosen, pretrain=pretrain),
+            of="selection",
+            seed=0,
+        ).student.encode_store(store)
+        for pretrain in (None, tmp_path)
+    )
+    before = left.encode_store(store)
+    np.testing.assert_allclose(begun[:, 8:], fresh[:, 8:], atol=1e-6)
+    assert not np.allclose(begun[:, 8:], before[:, 8:], atol=1e-2)
+    np.testing.assert_allclose(begun[:, :8], before[:, :8], atol=1e-6)
+    assert not np.allclose(begun[:, :8], fresh[:, :8], atol=1e-2)
