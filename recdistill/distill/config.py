@@ -189,6 +189,8 @@ class Trial(Settings):
             raise ValueError("hard_negatives are candidates of sequence_to_item and soft_targets: neither has a weight")
         if self.catalogue_items and not any(getattr(weights, name) for name in OF_TEACHERS if name != "ranking"):
             raise ValueError("catalogue_items: no objective that asks ID teachers of them has a weight")
+        if self.ranking.catalogue_anchors and not weights.ranking:
+            raise ValueError("ranking.catalogue_anchors: ranking, whose anchors they are, has no weight")
         return self
 
     @property

@@ -50,6 +50,7 @@ def test_a_term_is_finite_and_moves_the_student(world: TopicalWorld, tmp_path, n
         ({"simulated_cold": 0.5, "log_q": 0}, "simulated_cold"),
         ({"hard_negatives": {"count": 1}, "weights": only("relational")}, "hard_negatives"),
         ({"catalogue_items": 8, "weights": only("sequence_to_item")}, "catalogue_items"),
+        ({"ranking": {"catalogue_anchors": 8}, "weights": only("relational")}, "catalogue_anchors"),
     ],
 )
 def test_settings_that_nothing_would_read_are_refused(given: dict[str, Any], says: str):
