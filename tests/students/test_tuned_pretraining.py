@@ -27,7 +27,9 @@ QUERIES = ["love story", "war night", "city ghost", "king house"]
 
 
 def settings(**other: Any) -> StudentConfig:
-    return StudentConfig.model_validate({"skip": None, "dim": 8, "prefixes": (), "tuning": TUNING, "lora_rank": 2, **other})
+    return StudentConfig.model_validate(
+        {"skip": None, "dim": 8, "prefixes": (), "tuning": TUNING, "lora_rank": 2, **other}
+    )
 
 
 def run(catalogue: Catalogue, folder: Path, out: Path, **phase: Any) -> None:

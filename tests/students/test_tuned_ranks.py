@@ -21,6 +21,7 @@ CONFIG = StudentConfig.model_validate(
     {
         "dim": 8,
         "modalities": ("image", "text"),
+        "skip": None,
         "tuning": {"image": "full", "text": "lora"},
         "modality_dropout": 0,
         "dropout": 0,
