@@ -46,7 +46,7 @@ def remarks(recipe: Recipe, stage: str, folder: Path) -> list[str]:
     if stage == "distill":
         told = json.loads((folder / "distill.json").read_text(encoding="utf-8"))
         return [
-            f"distill: {name} does not help {subject} on validation "
+            f"distill: {name} {_little(verdict, subject)} on validation "
             f"({_figures(verdict['with'])} with it, {_figures(verdict['without'])} without), and is left out"
             for subject, of in told.items()
             for name, verdict in of.get("teachers", {}).items()
@@ -64,6 +64,15 @@ def remarks(recipe: Recipe, stage: str, folder: Path) -> list[str]:
             f"see {folder / 'bad_media.parquet'}"
         ]
     return []
+
+
+def _little(verdict: dict[str, Any], subject: str) -> str:
+    """How little a teacher does that is left out."""
+    difference, error = verdict["difference"], verdict["standard_error"]
+    if difference <= 0:
+        return f"does not help {subject}"
+    of = "an error that one unit alone cannot tell" if error is None else f"one standard error ({error:.4f})"
+    return f"helps {subject} by {difference:.4f}, no more than {of},"
 
 
 def _figures(of: dict[str, float]) -> str:

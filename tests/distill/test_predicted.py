@@ -70,9 +70,12 @@ def test_a_teacher_left_out_is_remarked(tmp_path):
     path.write_text(SYNTHETIC)
     better, worse = ({"validation_recall_at_10": value} for value in (0.2, 0.1))
     verdicts = {
-        "noise": {"with": worse, "without": better, "kept": False},
-        "good": {"with": better, "without": worse, "kept": True},
+        "noise": {"with": worse, "without": better, "difference": -0.1, "standard_error": 0.03, "kept": False},
+        "hair": {"with": better, "without": worse, "difference": 0.0018, "standard_error": 0.003, "kept": False},
+        "good": {"with": better, "without": worse, "difference": 0.1, "standard_error": 0.03, "kept": True},
     }
     write_json({"student": {"teachers": verdicts}, "content_student": {}}, tmp_path / "distill.json")
-    (found,) = remarks(load_recipe(path), "distill", tmp_path)
-    assert "noise does not help student" in found and "recall@10 0.1000 with it" in found
+    noise, hair = remarks(load_recipe(path), "distill", tmp_path)
+    assert "noise does not help student" in noise and "recall@10 0.1000 with it" in noise
+    assert "hair helps student by 0.0018, no more than one standard error (0.0030), on validation" in hair
+    assert hair.endswith("and is left out")
