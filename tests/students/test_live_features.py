@@ -53,7 +53,9 @@ class Small:
     def source(
         self, *modalities: str, ids: list[Any] | None = None, **other: Any
     ) -> tuple[StudentConfig, LiveFeatures]:
-        config = StudentConfig.model_validate({"dim": 8, "tuning": dict.fromkeys(modalities, "full"), **other})
+        config = StudentConfig.model_validate(
+            {"skip": None, "dim": 8, "tuning": dict.fromkeys(modalities, "full"), **other}
+        )
         index = pd.Index(self.ids if ids is None else ids)
         source = feature_source(config, content=self.content, data=self.data, item_ids=index)
         assert isinstance(source, LiveFeatures)
