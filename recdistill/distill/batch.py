@@ -50,7 +50,7 @@ class Encoded:
     """A step's items as the student sees them.
 
     Attributes:
-        vectors: [N, d] of the step's items, not normalised, with their gradient.
+        vectors: [N, d] of the step's items, with their gradient; of any length, but with a skip connection of 1.
         features, present: what the student was given of them.
         head: makes a query's vector of its items' ([B, L, d] and [B, L] bool → [B, d]).
         prefixes: widths that serve.

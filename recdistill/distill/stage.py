@@ -43,16 +43,23 @@ def distill(
     key: str,
     log: Callable[[str], LogFn],
 ) -> None:
-    """Write ``out/<fit>/{student,content_student}`` (models) and their vectors of the whole catalogue beside them.
+    """Write what the students and what they are held against give, and ``out/distill.json``, which tells of it.
+
+    Of each fit, in ``out/<fit>``: the models ``content_student``, ``sequence_student`` (where the settings ask for it,
+    and a trial reads teachers) and ``student``, beside each its vectors of the whole catalogue ``<name>.parquet`` and,
+    where it gives items levels, ``<name>_level.safetensors``, with a learned head ``<name>_sequence_head.safetensors``;
+    of rivals, where the settings name some, the vectors alone. Where a trial reads kernel ridge, ``out/predicted`` has
+    ``<fit>/kernel_ridge.parquet``.
 
     The selection fit runs each trial and keeps the one that validates best (``config.choose_by``), perhaps less the
     teachers that do not help it; the final fit repeats that training on more data, up to the step that validated best
     by seq2item recall@10. The content student is the same model trained by the item-to-item contrast alone: what
-    content gives without behaviour. Rivals, where the settings name some, leave vectors alone.
+    content gives without behaviour.
 
     Args:
         questions: those of the validation window choose.
-        judging: how an ID space of the validation window is made, and which teacher kernel ridge predicts, and how.
+        judging: how an ID space of the validation window is made, which teacher kernel ridge predicts, and how, and
+            how modalities are weighed for the skip connection.
         data: folder with the canonical ``items`` and ``media`` tables, which tuned towers read.
         content: folder of the ``encode`` stage; teach, mine: folders with ``<fit>/``.
         pretrain: folder with ``<fit>/pretrained_student``, from which the student starts; None: from drawn weights.

@@ -102,7 +102,7 @@ class RecDistillStudent(PreTrainedModel):
             present: modality → [B] bool. What an absent modality holds has no influence.
 
         Returns:
-            [B, d], not normalised.
+            [B, d], not normalised; with a skip connection each part has a fixed length, and the whole length 1.
         """
         given, there, prompt = self._read(features, present)
         if self.training and self.config.modality_dropout:
@@ -122,8 +122,8 @@ class RecDistillStudent(PreTrainedModel):
             subsets: S of names of modalities.
 
         Returns:
-            [S, B, d], not normalised; [S, B] bool, whether the item has any modality of the subset. Where not, the
-            vector is that of an item of which nothing is known.
+            [S, B, d] as of :meth:`forward`; [S, B] bool, whether the item has any modality of the subset. Where not,
+            the vector is that of an item of which nothing is known.
 
         Raises:
             ValueError: there is no such modality.

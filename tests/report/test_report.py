@@ -200,6 +200,13 @@ def test_what_is_absent_is_left_out_with_a_word(
     assert any(said in note and ("Left out" in note or "left out" in note) for note in notes), notes
 
 
+def test_a_benchmark_that_was_not_asked_is_named_with_the_reason(small: Path) -> None:
+    notes = [
+        of.text for of in benchmarks.tables(RunFolder(small)).blocks if isinstance(of, Text) and of.style == "note"
+    ]
+    assert any("(Gid-i2i by others): training knows every user of the judge window." in note for note in notes), notes
+
+
 def test_an_empty_folder_gives_a_page_and_none_gives_an_error(tmp_path: Path) -> None:
     page = _Page(build_report(tmp_path, title="empty").read_text(encoding="utf-8"))
     assert page.words.count("Left out") >= 8

@@ -79,7 +79,20 @@ def tables(run: RunFolder) -> Section:
         splits = wording.in_order(part[names.SPLIT].unique(), wording.SPLITS)
         inside = tuple(_split_table(part, benchmark, split) for split in splits)
         blocks.append(Fold(wording.BENCHMARKS.get(benchmark, wording.plain(benchmark)), inside, open=at == 0))
+    blocks += [
+        Text(f"Not asked: {wording.BENCHMARKS.get(benchmark, wording.plain(benchmark))}: {why}.", "note")
+        for benchmark, why in _left_out(run).items()
+    ]
     return Section("benchmarks", title, tuple(blocks))
+
+
+def _left_out(run: RunFolder) -> dict[str, str]:
+    """Benchmark → why it was not asked, wherever that was so."""
+    found: dict[str, str] = {}
+    for part in run.parts:
+        told = run.json(part.relative_to(run.root), "evaluate", "evaluate.json")
+        found |= told.get("left_out", {}) if isinstance(told, dict) else {}
+    return found
 
 
 def _split_table(part: pd.DataFrame, benchmark: str, split: str) -> Table:
