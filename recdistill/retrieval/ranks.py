@@ -263,11 +263,6 @@ def case_ranks(
     ).numpy()
 
 
-def seq2item_recall(vectors: np.ndarray, cases: Cases, *, k: int = 10, cosine: bool = True) -> float:
-    """Share of cases whose target stands among the first ``k`` (NaN without cases)."""
-    return float(np.mean(case_ranks(vectors, cases, cosine=cosine) <= k)) if len(cases) else math.nan
-
-
 def seq2item_ndcg(vectors: np.ndarray, cases: Cases, *, k: int = 10, cosine: bool = True) -> float:
     """Mean of 1 / log2(1 + rank) where rank ≤ ``k``, else 0: NDCG with one target a case (NaN without cases)."""
     if not len(cases):
