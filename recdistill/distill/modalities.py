@@ -63,6 +63,6 @@ def _only(material: Material, modalities: Collection[str], raw: Path) -> Materia
             columns[name] = slice(start, start + of.stop - of.start)
             start = columns[name].stop
     part = np.concatenate([vectors[:, material.modalities[name]] for name in columns], axis=1)
-    present = part.any(axis=1)
+    present = np.asarray(part.any(axis=1))
     part /= np.maximum(np.linalg.norm(part, axis=1, keepdims=True), 1e-9)
     return replace(material, content=centred(part, present), content_present=present, modalities=columns)
