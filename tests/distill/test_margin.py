@@ -6,9 +6,10 @@ import math
 
 import numpy as np
 import pytest
-from test_validation import LEVEL, PLANTED, By, validation
+from test_validation import LEVEL, PLANTED, validation
 from topical_world import TopicalWorld
 
+from recdistill.distill.config import ChooseBy
 from recdistill.distill.margin import ratio_influences, standard_error
 
 
@@ -24,7 +25,7 @@ def test_influences_and_their_error_by_hand():
 
 
 @pytest.mark.parametrize("by", ["recall", "gid", "both", "frontier", "all"])
-def test_influences_are_what_leaving_one_out_says(world_with_new: TopicalWorld, by: By, monkeypatch):
+def test_influences_are_what_leaving_one_out_says(world_with_new: TopicalWorld, by: ChooseBy, monkeypatch):
     monkeypatch.setattr("recdistill.distill.validation._GID_AT", 10)
     asked = validation(world_with_new, by)
     found = asked.influences(PLANTED, level=LEVEL)
