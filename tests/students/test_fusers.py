@@ -121,7 +121,6 @@ def test_what_is_no_bidirectional_decoder_is_refused(tmp_path: Path) -> None:
 def fusion(**changes: Any) -> FusionStudent:
     torch.manual_seed(0)
     settings: dict[str, Any] = {
-        "skip": None,
         "dim": 8,
         "width": 16,
         "depth": 1,
