@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain import plain_pairs
-from worlds import as_files, catalogue, random_events, random_knowledge
+from random_logs import as_files, catalogue, random_events, random_knowledge
 
 from recdistill.contracts import names
 from recdistill.contracts.log import Log

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from pydantic import ValidationError
-from worlds import as_files, catalogue, random_events, random_knowledge
+from random_logs import as_files, catalogue, random_events, random_knowledge
 
 from recdistill.config import load_recipe
 from recdistill.contracts import names

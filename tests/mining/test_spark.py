@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from worlds import as_files, catalogue, random_events, random_knowledge
+from random_logs import as_files, catalogue, random_events, random_knowledge
 
 from recdistill.contracts.behaviour_rule import BehaviourRule
 from recdistill.contracts.tables import read_metadata, read_table
