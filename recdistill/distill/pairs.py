@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from recdistill.contracts import names
@@ -81,9 +82,10 @@ class InterestPairs:
         # What mining took for positive is positive, by whatever labels it went.
         positive, asked = training.positive(), query >= 0
         of_user = np.concatenate([training.user[positive], user, np.repeat(user, asked.sum(axis=1))]).astype(np.int64)
-        self._items = len(items)
-        keys = of_user * self._items + np.concatenate([training.item[positive], target, query[asked]])
-        self._positives = torch.from_numpy(np.unique(keys))
+        of_item = np.concatenate([training.item[positive], target, query[asked]])
+        shape = len(training.user_ids), len(items)
+        # Repeats are summed, which of bools is or.
+        self._positives = sparse.csr_array((np.ones(len(of_user), dtype=bool), (of_user, of_item)), shape=shape)
 
     def __len__(self) -> int:
         return len(self.target)
@@ -101,9 +103,7 @@ class InterestPairs:
 
     def positive(self, user: Tensor, items: Tensor) -> Tensor:
         """[B, C] bool: which of C item rows are a positive of each of B users."""
-        keys = user[:, None] * self._items + items[None, :]
-        found = torch.searchsorted(self._positives, keys).clamp_max(len(self._positives) - 1)
-        return self._positives[found] == keys
+        return torch.from_numpy(self._positives[user.numpy()][:, items.numpy()].toarray())
 
     def positives_of(self, users: Tensor) -> tuple[Tensor, Tensor]:
         """The positives of some users.
@@ -114,8 +114,6 @@ class InterestPairs:
         Returns:
             [m] place among ``users``, ascending, and [m] item rows.
         """
-        starts, ends = (torch.searchsorted(self._positives, (users + one) * self._items) for one in (0, 1))
-        counts = ends - starts
-        owner = torch.repeat_interleave(counts)
-        within = torch.arange(len(owner)) - (counts.cumsum(0) - counts)[owner]
-        return owner, self._positives[starts[owner] + within] % self._items
+        found = self._positives[users.numpy()]
+        owner = np.repeat(np.arange(len(users)), np.diff(found.indptr))
+        return torch.from_numpy(owner), torch.from_numpy(found.indices.astype(np.int64))
