@@ -12,9 +12,10 @@ from recdistill.ingest import DataConfig
 from recdistill.students import EncodersConfig, StudentConfig
 from recdistill.students.config import PACKAGED
 
-# No stage's result depends on these: where things are kept, and which seeds and folds are run.
+# No stage's result depends on these: where things are kept, which seeds and folds are run, how mining is done.
 _PLACES = {"root", "cache"}
 _RUNS = {"one_fold_a_seed"}
+_HOW = {"engine", "partition_events", "threads"}
 
 
 def sections(recipe: Recipe) -> dict[str, dict[str, Any]]:
@@ -26,7 +27,7 @@ def sections(recipe: Recipe) -> dict[str, dict[str, Any]]:
 def placeless_sections(recipe: Recipe) -> dict[str, Any]:
     """The sections without what decides nothing. A file's contents count in place of its place, of which the ending
     says how it is read."""
-    return {name: _placeless(getattr(recipe, name).model_dump(exclude=_PLACES | _RUNS)) for name in sections(recipe)}
+    return {name: _placeless(getattr(recipe, name).model_dump(exclude=_PLACES | _RUNS | _HOW)) for name in sections(recipe)}
 
 
 def _placeless(value: Any) -> Any:

@@ -131,6 +131,11 @@ def test_the_last_line_is_a_command_that_needs_no_activated_environment(
     assert result.stdout.splitlines()[-1] == "http://***@host:5000"
 
 
+def test_how_mining_is_done_makes_no_stage_anew(world: World) -> None:
+    how = ("mining.threads=1", "mining.partition_events=1000", "mining.engine=spark")
+    assert world.fingerprints(*how) == world.fingerprints()
+
+
 def test_one_fold_a_seed_runs_other_stages_and_leaves_those_that_are_done_as_they_are(world: World) -> None:
     folds = ("split.protocol=folds", "split.folds=2", "seeds=[4,2,7]")
     every, one = world.fingerprints(*folds), world.fingerprints(*folds, "split.one_fold_a_seed=true")
