@@ -37,19 +37,27 @@ def user_bounds(
             rows = np.arange(every - 1 - row % every, len(batch), every)
             sample.append(batch[names.USER_ID].take(pa.array(rows)))
             row += len(batch)
-    ids = pa.chunked_array(sample).combine_chunks().sort() if sample else pa.array([], pa.int64())
+    alike = [ids.cast(sample[0].type) for ids in sample]  # text is string in one file, large_string in another
+    ids = pa.chunked_array(alike).combine_chunks().sort() if sample else pa.array([], pa.int64())
     cuts = np.arange(_SAMPLES_A_CHUNK - 1, len(ids), _SAMPLES_A_CHUNK)
     return pc.unique(ids.take(pa.array(cuts)))
 
 
-def user_chunks(files: Sequence[Path], bounds: pa.Array, *, columns: Sequence[str]) -> Iterator[list[pa.Table]]:
+def user_chunks(
+    files: Sequence[Path], bounds: pa.Array, *, columns: Sequence[str], where_given: Sequence[str] = ()
+) -> Iterator[list[pa.Table]]:
     """All events of the users up to each bound and above the one before, a table a file in the files' order.
 
     Tables that are sorted by user, as the split stage leaves them, are decoded once in all; others once a chunk.
+
+    Args:
+        columns: what is read of every file.
+        where_given: further columns, of the files that have them.
     """
     # Without the buffers of whole row groups that Arrow keeps for slow file systems.
     form = ds.ParquetFileFormat(default_fragment_scan_options=ds.ParquetFragmentScanOptions(pre_buffer=False))
     sets = [ds.dataset(path, format=form) for path in files]
+    wanted = [[*columns, *(name for name in where_given if name in each.schema.names)] for each in sets]
     user = ds.field(names.USER_ID)
     for low, high in zip([None, *bounds], [*bounds, None], strict=True):
         condition = None if low is None else user > low
@@ -57,8 +65,8 @@ def user_chunks(files: Sequence[Path], bounds: pa.Array, *, columns: Sequence[st
             condition = user <= high if condition is None else condition & (user <= high)
         # Row groups of other users are skipped by their statistics.
         tables = [
-            each.to_table(columns=list(columns), filter=condition, batch_size=_BATCH, batch_readahead=4)
-            for each in sets
+            each.to_table(columns=chosen, filter=condition, batch_size=_BATCH, batch_readahead=4)
+            for each, chosen in zip(sets, wanted, strict=True)
         ]
         if any(map(len, tables)):
             yield tables

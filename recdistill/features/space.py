@@ -41,6 +41,15 @@ class Space:
         mean = np.zeros(vectors.shape[1], dtype=np.float32)
         if centre and present.any():
             mean = to_unit(vectors[present], mean=mean).mean(axis=0, dtype=np.float64).astype(np.float32)
+        return cls._placed(vectors, present, mean)
+
+    @classmethod
+    def at(cls, table: EmbeddingTable, item_ids: pd.Index, *, mean: np.ndarray) -> Space:
+        """Place a table's items, new ones among them, in a space whose mean [d] is known."""
+        return cls._placed(*table.align(item_ids), mean)
+
+    @classmethod
+    def _placed(cls, vectors: np.ndarray, present: np.ndarray, mean: np.ndarray) -> Space:
         units = to_unit(vectors, mean=mean)
         units[~present] = 0
         return cls(units, present, mean)

@@ -9,17 +9,24 @@ import numpy as np
 
 
 class Timeline:
-    """Index over events grouped by user or item; events of equal time keep the order they came in.
+    """Index over events grouped by user or item.
+
+    Args:
+        group, time: [n] of the events.
+        groups: how many groups there are.
+        ties: [n] what orders events of equal group and time; None: they keep the order they came in.
 
     Attributes:
-        order: [n] the events' rows sorted by (group, time).
+        order: [n] the events' rows sorted by (group, time, ties).
         starts: [G + 1] group g's events are ``order[starts[g]:starts[g + 1]]``.
 
     Memory: 32 bytes an event. A question costs two binary searches.
     """
 
-    def __init__(self, *, group: np.ndarray, time: np.ndarray, groups: int) -> None:
-        self.order = np.lexsort((time, group))
+    def __init__(
+        self, *, group: np.ndarray, time: np.ndarray, groups: int, ties: np.ndarray | None = None
+    ) -> None:
+        self.order = np.lexsort((time, group) if ties is None else (ties, time, group))
         sorted_group = group[self.order].astype(np.int64)
         self.starts = np.searchsorted(sorted_group, np.arange(groups + 1))
         # Ranks of times make (group, time) one int64 key without overflow.

@@ -1,0 +1,129 @@
+"""Tables of events and histories → the ``match_features`` table, user chunk after user chunk.
+
+Shapes: n events, F columns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from recdistill.contracts import names
+from recdistill.contracts.by_user import user_bounds, user_chunks
+from recdistill.contracts.log import COLUMNS, Log
+from recdistill.contracts.tables import METADATA_KEY, ROW_GROUP, atomic
+from recdistill.errors import UserError
+from recdistill.features.match import MatchFeatures
+from recdistill.features.match_items import MatchItems
+
+EVENT = (names.USER_ID, names.ITEM_ID, names.TIMESTAMP)
+
+
+def match_rows(events: pa.Table, history: pa.Table, items: MatchItems) -> pa.Table:
+    """The ``match_features`` of events, in their order; this is what every engine calls.
+
+    Args:
+        events: user_id, item_id, timestamp; items that are not among ``items`` get NaN.
+        history: an ``interactions`` table with all that the events' users did; its positives count.
+    """
+    known = _rows(history[names.ITEM_ID], items.ids) >= 0
+    log = Log.of([history.filter(pa.array(known))], item_ids=items.ids)
+    positive = log.positive(items.basis.config.min_behaviours)
+    match = MatchFeatures(
+        items.module,
+        user=log.user[positive],
+        item=log.item[positive],
+        time=log.time[positive],
+        users=len(log.user_ids),
+    )
+    user, item = _rows(events[names.USER_ID], log.user_ids), _rows(events[names.ITEM_ID], items.ids)
+    time = events[names.TIMESTAMP].cast(pa.timestamp("us", "UTC"))
+    values = match(user, item, time.cast(pa.int64()).to_numpy())
+    columns: dict[str, Any] = {name: events[name] for name in EVENT[:2]} | {names.TIMESTAMP: time}
+    columns |= {name: pa.array(values[:, at], pa.float32()) for at, name in enumerate(match.columns)}
+    return pa.table(columns)
+
+
+def write_match_features(
+    events: Sequence[Path],
+    history: Sequence[Path],
+    items: MatchItems,
+    *,
+    out: Path,
+    metadata: Mapping[str, Any] | None = None,
+    chunk_events: int = 1_000_000,
+) -> int:
+    """Write the ``match_features`` of Parquet tables that may be larger than memory.
+
+    Rows come by user, in the files' order within a chunk of users; tables sorted by user are read once, others once a
+    chunk.
+
+    Memory: the items (4 d + 8 + 4 L bytes each, twice while they are read), and a chunk: 300 · E bytes where its users
+    have E rows in all the files (``chunk_events``, or one user's), plus 4 F an event, plus 16 MiB and Arrow's own.
+
+    Args:
+        events: tables with user_id, item_id, timestamp; impressions, say.
+        history: ``interactions`` tables of the same users; the events' own table may be one of them.
+        metadata: provenance, beside the columns' settings.
+
+    Returns:
+        How many rows were written.
+
+    Raises:
+        UserError: a table is missing, lacks a column, or has ids of another kind than the others.
+    """
+    numbered = {_numbered(path, EVENT, items) for path in events} | {_numbered(path, COLUMNS, items) for path in history}
+    if len(numbered) > 1:
+        raise UserError("user_id is a number in one table and text in another", remedy="write it alike in all of them")
+    filled = [path for path in (*history, *events) if pq.read_metadata(path).num_rows]
+    of_history = sum(path in filled for path in history)
+    empty = [pq.read_schema(paths[0]).empty_table().select(kept) for paths, kept in ((history, COLUMNS), (events, EVENT))]
+    provenance = {**(metadata or {}), **items.basis.config.model_dump()}
+    schema = match_rows(empty[1], empty[0], items).schema
+    schema = schema.with_metadata({METADATA_KEY: json.dumps(provenance, sort_keys=True).encode()})
+    rows = 0
+    bounds = user_bounds(filled, chunk_events=chunk_events, columns=(), visit=lambda batch: None)
+    with atomic(out) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for tables in user_chunks(filled, bounds, columns=EVENT, where_given=(names.BEHAVIOURS,)):
+            past = _joined(tables[:of_history], empty[0])
+            asked = _joined(tables[of_history:], empty[1])
+            if len(asked):
+                writer.write_table(match_rows(asked, past, items).cast(schema), row_group_size=ROW_GROUP)
+            rows += len(asked)
+    return rows
+
+
+def _joined(tables: Sequence[pa.Table], empty: pa.Table) -> pa.Table:
+    return pa.concat_tables([empty, *(table.select(empty.column_names) for table in tables)], promote_options="permissive")
+
+
+def _rows(column: pa.ChunkedArray, ids: pd.Index) -> np.ndarray:
+    """[n] int64 place of each id, -1 where there is none."""
+    distinct = pc.unique(column)
+    rows: np.ndarray = ids.get_indexer(pd.Index(distinct.to_pandas()))
+    return rows[pc.index_in(column, value_set=distinct).to_numpy()]
+
+
+def _numbered(path: Path, columns: Sequence[str], items: MatchItems) -> bool:
+    """Whether a table's users have numbers; its columns and its item ids are checked on the way."""
+    try:
+        schema = pq.read_schema(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such table") from error
+    missing = [name for name in columns if name not in schema.names]
+    if missing:
+        raise UserError(f"{path}: no column {', '.join(missing)} (found: {', '.join(schema.names)})")
+    if pa.types.is_integer(schema.field(names.ITEM_ID).type) != pd.api.types.is_integer_dtype(items.ids.dtype):
+        raise UserError(
+            f"{path}: item_id is {schema.field(names.ITEM_ID).type}, but {items.ids.dtype} in the embeddings",
+            remedy="write the ids alike in all tables",
+        )
+    return bool(pa.types.is_integer(schema.field(names.USER_ID).type))
