@@ -25,7 +25,9 @@ from recdistill.errors import UserError
 from recdistill.export.config import ExportConfig
 from recdistill.export.level import new_item_level, unknown_items
 from recdistill.features.content_level import ContentLevel, level_file
-from recdistill.features.match import COLUMNS, MatchFeatures
+from recdistill.features.match import MatchFeatures
+from recdistill.features.match_basis import MatchBasis
+from recdistill.features.match_items import BASIS, MatchItems
 from recdistill.features.semantic_ids import fit_codebooks, quality, to_items_table, to_table
 from recdistill.features.space import Space, to_unit
 from recdistill.retrieval.config import LevelConfig, QuestionsConfig
@@ -53,7 +55,8 @@ def export(
     ``recall_embeddings.parquet`` (the same with the level as a last coordinate, for a dot product) ·
     ``semantic_ids.parquet`` and ``sid_items.parquet`` (ID → items), with the codebooks that code new items ·
     ``match_features.parquet`` (the test window's events against each user's history strictly before; the level is no
-    part of them) · ``student/`` (``AutoModel.from_pretrained`` after ``import recdistill``) · ``mlflow_model/``
+    part of them), with the ``match_basis.safetensors`` by which ``features.match_table`` and a service compute the same
+    for other events · ``student/`` (``AutoModel.from_pretrained`` after ``import recdistill``) · ``mlflow_model/``
     (pyfunc) · where the student gives items a level of their own, ``content_level.safetensors``, by which
     ``mlflow_model/`` tells that of an item it has never seen, beside the new-item level · ``export.json`` (provenance,
     widths, counts, the level, sha256 of every file).
@@ -84,16 +87,20 @@ def export(
     embeddings.write(out / "item_embeddings.parquet")
     _served(embeddings).write(out / "recall_embeddings.parquet")
 
-    mean = Space.of(table, item_ids, centre=config.centre).mean
-    books = fit_codebooks(item_ids, vectors, mean=mean, sizes=config.semantic_ids.sizes, seed=seed)
+    space = Space.of(embeddings, item_ids, centre=config.centre)
+    books = fit_codebooks(item_ids, vectors, mean=space.mean, sizes=config.semantic_ids.sizes, seed=seed)
     codes = books.encode(vectors)
     about = quality(codes, sizes=books.sizes)
     coded = {**provenance, "sizes": list(books.sizes), "quality": about}
     books.save(out / CODEBOOKS)
-    write_table(to_table(item_ids, codes), out / "semantic_ids.parquet", metadata=coded)
+    coded_items = to_table(item_ids, codes)
+    write_table(coded_items, out / "semantic_ids.parquet", metadata=coded)
     write_table(to_items_table(item_ids, codes), out / "sid_items.parquet", metadata=coded)
 
-    matched = _match(config, fold, Space.of(table, fold.item_ids(), centre=config.centre))
+    basis = MatchBasis.fit(space, config.match, seed=seed)
+    basis.save(out / BASIS)
+    match_items = MatchItems.of(basis, embeddings, coded_items)
+    matched = _match(config, fold, match_items)
     write_table(matched, out / "match_features.parquet", metadata={**provenance, **config.match.model_dump()})
     _copy_folder(distill / "final" / "student", out / "student")
     if own is not None:
@@ -111,7 +118,7 @@ def export(
             "new_items": int(np.count_nonzero(unknown_items(fold, "final", item_ids))),
             "semantic_ids": {"sizes": list(books.sizes), **about},
             "match_rows": len(matched),
-            "match_columns": list(COLUMNS),
+            "match_columns": list(match_items.module.columns),
             "sha256": _hashes(out),
         },
         out / MANIFEST,
@@ -138,20 +145,28 @@ def _catalogue(items: Path, table: EmbeddingTable, path: Path) -> pd.Index:
     return item_ids
 
 
-def _match(config: ExportConfig, fold: Fold, space: Space) -> pa.Table:
+def _match(config: ExportConfig, fold: Fold, items: MatchItems) -> pa.Table:
     history, window = fold.history("final"), fold.targets("final")
     if len(window) > config.max_match_rows:
         newest = np.argsort(-window.time, kind="stable")[: config.max_match_rows]
         window = window.take(np.sort(newest))
-    match = MatchFeatures.from_log(space, history, config.match)
+    rows = items.ids.get_indexer(history.item_ids)  # of the exported table, from the fold's
+    positive = history.positive(config.match.min_behaviours)
+    match = MatchFeatures(
+        items.module,
+        user=history.user[positive],
+        item=rows[history.item[positive]],
+        time=history.time[positive],
+        users=len(history.user_ids),
+    )
     user = history.user_ids.get_indexer(window.user_ids)[window.user]
-    values = match(user, window.item, window.time)
+    values = match(user, rows[window.item], window.time)
     columns: dict[str, Any] = {
         names.USER_ID: pa.array(window.user_ids[window.user]),
         names.ITEM_ID: pa.array(window.item_ids[window.item]),
         names.TIMESTAMP: pa.array(window.time, pa.timestamp("us", "UTC")),
     }
-    columns |= {name: pa.array(values[:, at], pa.float32()) for at, name in enumerate(COLUMNS)}
+    columns |= {name: pa.array(values[:, at], pa.float32()) for at, name in enumerate(match.columns)}
     return pa.table(columns)
 
 

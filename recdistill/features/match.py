@@ -44,7 +44,7 @@ class MatchFeatures:
         item: np.ndarray,
         time: np.ndarray,
         users: int,
-        block: int = 1 << 24,
+        block: int = 1 << 25,
     ) -> None:
         self._present = module.present
         kept = np.flatnonzero((item >= 0) & self._present[item])

@@ -22,6 +22,9 @@ _GROUP = "_group"
 def match_spark(events: DataFrame, history: DataFrame, items: MatchItems, *, groups: int) -> DataFrame:
     """The ``match_features`` of events, as :func:`recdistill.features.match_table.match_rows` gives them; in no order.
 
+    Written with ``spark.sql.parquet.outputTimestampType`` TIMESTAMP_MICROS, files keep the contract; Spark's default
+    times are of another type.
+
     Memory: a worker's is the items, and 400 bytes a row of one group's events and history.
 
     Args:

@@ -67,7 +67,7 @@ def write_match_features(
     chunk.
 
     Memory: the items (4 d + 8 + 4 L bytes each, twice while they are read), and a chunk: 300 · E bytes where its users
-    have E rows in all the files (``chunk_events``, or one user's), plus 4 F an event, plus 16 MiB and Arrow's own.
+    have E rows in all the files (``chunk_events``, or one user's), plus 4 F an event, plus 32 MiB and Arrow's own.
 
     Args:
         events: tables with user_id, item_id, timestamp; impressions, say.
@@ -80,12 +80,16 @@ def write_match_features(
     Raises:
         UserError: a table is missing, lacks a column, or has ids of another kind than the others.
     """
-    numbered = {_numbered(path, EVENT, items) for path in events} | {_numbered(path, COLUMNS, items) for path in history}
+    numbered = {_numbered(path, EVENT, items) for path in events} | {
+        _numbered(path, COLUMNS, items) for path in history
+    }
     if len(numbered) > 1:
         raise UserError("user_id is a number in one table and text in another", remedy="write it alike in all of them")
     filled = [path for path in (*history, *events) if pq.read_metadata(path).num_rows]
     of_history = sum(path in filled for path in history)
-    empty = [pq.read_schema(paths[0]).empty_table().select(kept) for paths, kept in ((history, COLUMNS), (events, EVENT))]
+    empty = [
+        pq.read_schema(paths[0]).empty_table().select(kept) for paths, kept in ((history, COLUMNS), (events, EVENT))
+    ]
     provenance = {**(metadata or {}), **items.basis.config.model_dump()}
     schema = match_rows(empty[1], empty[0], items).schema
     schema = schema.with_metadata({METADATA_KEY: json.dumps(provenance, sort_keys=True).encode()})
@@ -102,7 +106,9 @@ def write_match_features(
 
 
 def _joined(tables: Sequence[pa.Table], empty: pa.Table) -> pa.Table:
-    return pa.concat_tables([empty, *(table.select(empty.column_names) for table in tables)], promote_options="permissive")
+    return pa.concat_tables(
+        [empty, *(table.select(empty.column_names) for table in tables)], promote_options="permissive"
+    )
 
 
 def _rows(column: pa.ChunkedArray, ids: pd.Index) -> np.ndarray:

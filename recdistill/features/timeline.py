@@ -23,9 +23,7 @@ class Timeline:
     Memory: 32 bytes an event. A question costs two binary searches.
     """
 
-    def __init__(
-        self, *, group: np.ndarray, time: np.ndarray, groups: int, ties: np.ndarray | None = None
-    ) -> None:
+    def __init__(self, *, group: np.ndarray, time: np.ndarray, groups: int, ties: np.ndarray | None = None) -> None:
         self.order = np.lexsort((time, group) if ties is None else (ties, time, group))
         sorted_group = group[self.order].astype(np.int64)
         self.starts = np.searchsorted(sorted_group, np.arange(groups + 1))

@@ -14,7 +14,7 @@ import pandas as pd
 
 from recdistill.contracts.log import Log
 from recdistill.contracts.tables import EmbeddingTable
-from recdistill.features.match import COLUMNS, MatchFeatures
+from recdistill.features.match import MatchFeatures
 from recdistill.features.semantic_ids import fit_codebooks, prefixes
 from recdistill.features.space import Space, principal_directions
 from recdistill.rankers.config import Group, RankConfig
@@ -68,26 +68,28 @@ def table_features(
 
     Codebooks and components are fitted on the table's items, never on labels.
 
-    Memory: 8 · I · d bytes beside the table, plus 4 · n · (5 + components) bytes of features.
+    Memory: 12 · I · d bytes beside the table, plus 4 · n · (7 + L + components) bytes of features.
     """
     space = Space.of(table, history.item_ids, centre=config.centre)
     dense: list[list[np.ndarray]] = [[] for _ in row_sets]
     blocks: list[int] = []
+    levels: tuple[np.ndarray, ...] = ()
+    if {"match", "semantic_ids"} & set(config.features):
+        levels = _levels(table, space, history.item_ids, sizes=config.semantic_ids.sizes, seed=seed)
     if "match" in config.features:
-        match = MatchFeatures.from_log(space, history, config.match)
+        codes = np.stack(levels, axis=1)
+        match = MatchFeatures.from_log(space, history, config.match, codes=codes, seed=seed)
         for parts, rows in zip(dense, row_sets, strict=True):
             similar = match(rows.user, rows.item, rows.time)
             similar[:, -1] = np.log1p(similar[:, -1])
             parts.append(similar)
-        blocks += [1] * len(COLUMNS)
+        blocks += [1] * len(match.columns)
     if "embedding" in config.features:
         components = _components(space, width=config.embedding_width)
         for parts, rows in zip(dense, row_sets, strict=True):
             parts.append(components[rows.item])
         blocks.append(components.shape[1])
-    sparse: tuple[np.ndarray, ...] = ()
-    if "semantic_ids" in config.features:
-        sparse = _levels(table, space, history.item_ids, sizes=config.semantic_ids.sizes, seed=seed)
+    sparse = levels if "semantic_ids" in config.features else ()
     empty = [np.zeros((len(rows), 0), dtype=np.float32) for rows in row_sets]
     columns = tuple(np.hstack(parts or [none]) for parts, none in zip(dense, empty, strict=True))
     return TableFeatures(columns, tuple(blocks), sparse)

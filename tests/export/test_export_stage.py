@@ -20,6 +20,8 @@ from recdistill.errors import UserError
 from recdistill.export import ExportConfig, export
 from recdistill.features.config import SemanticIdConfig
 from recdistill.features.content_level import ContentLevel
+from recdistill.features.match_items import MatchItems
+from recdistill.features.match_table import write_match_features
 from recdistill.features.semantic_ids import Codebooks
 from recdistill.retrieval.config import LevelConfig, QuestionsConfig
 from recdistill.retrieval.questions import fold_cases
@@ -153,6 +155,24 @@ def test_match_features_are_the_newest_test_rows_against_what_was_before(world: 
             assert row.match_max == pytest.approx(similar.max(), abs=1e-5)
         else:
             assert np.isnan(row.match_mean)
+
+
+def test_the_exported_folder_gives_the_same_match_features_for_any_table(
+    world: World, exported: Path, tmp_path: Path
+) -> None:
+    items, root = MatchItems.read(exported), world.fold.root
+    history = [root / name for name in ("train.parquet", "validation.parquet", "test.parquet")]
+    rows = write_match_features([history[-1]], history, items, out=tmp_path / "match.parquet", chunk_events=500)
+    assert rows == pq.read_metadata(history[-1]).num_rows >= 500
+    keys = ["user_id", "item_id", "timestamp"]
+    ours, theirs = (pd.read_parquet(path) for path in (tmp_path / "match.parquet", exported / "match_features.parquet"))
+    both = theirs.merge(ours.drop_duplicates(keys), on=keys, suffixes=("", "_again"))
+    assert len(both) == len(theirs)
+    manifest = json.loads((exported / "export.json").read_text())
+    assert manifest["match_columns"] == list(items.module.columns) == ours.columns[3:].tolist()
+    assert {"match_interest", "match_interest_share", "match_sid_1", "match_sid_2"} < set(ours.columns)
+    for name in items.module.columns:
+        np.testing.assert_allclose(both[name], both[f"{name}_again"], rtol=0, atol=1e-6)
 
 
 def test_manifest_holds_every_files_hash(exported: Path) -> None:

@@ -51,9 +51,7 @@ class Few:
 
     def history(self, positives: list[Positive], *, user: int, before: int) -> list[Positive]:
         """Oldest first; those with a vector, ``last`` at most."""
-        mine = [
-            one for one in positives if one.user == user and one.time < before and self.interest[one.item] >= 0
-        ]
+        mine = [one for one in positives if one.user == user and one.time < before and self.interest[one.item] >= 0]
         return sorted(mine, key=lambda one: (one.time, one.item))[-self.last :]
 
     def plainly(self, positives: list[Positive], *, user: int, item: int, time: int) -> list[float]:
@@ -79,7 +77,9 @@ class Few:
         return [float(value) for value in of_cosines] + shares + [len(history)]
 
 
-def random_few(seed: int, *, items: int = 40, width: int = 6, interests: int = 4, levels: int = 2, **settings: int) -> Few:
+def random_few(
+    seed: int, *, items: int = 40, width: int = 6, interests: int = 4, levels: int = 2, **settings: int
+) -> Few:
     """Items of random vectors, interests and codes; some have no vector, some no codes."""
     rng = np.random.default_rng(seed)
     vectors = rng.normal(size=(items, width))

@@ -128,8 +128,13 @@ def test_a_long_log_with_many_events_of_a_user_agrees_too() -> None:
     """Windows slide, tiles hold several events, and blocks several tiles."""
     rng = np.random.default_rng(0)
     few = random_few(1, last=12, top_k=3)
-    positives = [Positive(*row) for row in np.c_[rng.integers(3, size=400), rng.integers(40, size=400), rng.integers(300, size=400)]]
-    events = [tuple(row) for row in np.c_[rng.integers(3, size=500), rng.integers(40, size=500), rng.integers(300, size=500)]]
+    positives = [
+        Positive(*row)
+        for row in np.c_[rng.integers(3, size=400), rng.integers(40, size=400), rng.integers(300, size=400)]
+    ]
+    events = [
+        tuple(row) for row in np.c_[rng.integers(3, size=500), rng.integers(40, size=500), rng.integers(300, size=500)]
+    ]
     expected = [few.plainly(positives, user=user, item=item, time=time) for user, item, time in events]
     for block in (1 << 14, 1 << 20):
         found = _ask(few.batch(positives, block=block), *events).to_numpy()

@@ -1,0 +1,183 @@
+"""Match features of Parquet tables: one machine equals the module on padded rows, and Spark equals one machine."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from recdistill.contracts import names
+from recdistill.contracts.tables import EmbeddingTable, read_metadata, write_table
+from recdistill.contracts.validate import violations_of
+from recdistill.errors import UserError
+from recdistill.features.config import MatchConfig
+from recdistill.features.match_basis import MatchBasis
+from recdistill.features.match_items import MatchItems
+from recdistill.features.match_spark import match_spark
+from recdistill.features.match_table import EVENT, write_match_features
+from recdistill.features.semantic_ids import to_table
+from recdistill.features.space import Space
+
+CONFIG = MatchConfig(last=6, top_k=2, half_life_days=2.0, interests=5, min_behaviours=2)
+LABELS = np.array(["click", "finish", "like"])
+DAY = 86_400_000_000
+
+
+def _items(id_kind: str = "string", *, count: int = 80) -> MatchItems:
+    """Vectors with a large common direction, that centring must take off in every path."""
+    rng = np.random.default_rng(0)
+    ids = pd.Index(_ids("i", np.arange(count), id_kind))
+    vectors = (rng.normal(size=(count, 12)) + 3).astype(np.float32)
+    table = EmbeddingTable(ids, vectors)
+    basis = MatchBasis.fit(Space.of(table, ids, centre=True), CONFIG, seed=0)
+    coded = to_table(ids[3:], rng.integers(4, size=(count - 3, 3)))  # three items have no semantic ID
+    return MatchItems.of(basis, table, coded)
+
+
+def _ids(kind: str, numbers: np.ndarray, id_kind: str) -> Any:
+    return [f"{kind}{one:04d}" for one in numbers] if id_kind == "string" else numbers
+
+
+def _log(seed: int, *, rows: int, id_kind: str = "string", users: int = 25, days: int = 20) -> pa.Table:
+    """Events in no order, with equal times, and items that have no vector."""
+    rng = np.random.default_rng(seed)
+    time = 1_700_000_000_000_000 + rng.integers(days * 4, size=rows) * (DAY // 4)
+    has = rng.random((rows, len(LABELS))) < 0.6
+    return pa.table(
+        {
+            names.USER_ID: pa.array(_ids("u", rng.integers(users, size=rows), id_kind)),
+            names.ITEM_ID: pa.array(_ids("i", rng.integers(90, size=rows), id_kind)),
+            names.TIMESTAMP: pa.array(time, pa.timestamp("us", "UTC")),
+            names.BEHAVIOURS: pa.array([LABELS[row].tolist() for row in has], pa.list_(pa.string())),
+        }
+    )
+
+
+def _sorted(table: pa.Table) -> pd.DataFrame:
+    frame = table.to_pandas()
+    return frame.sort_values([*EVENT, *frame.columns[3:]]).reset_index(drop=True)
+
+
+def _files(folder: Path, *, id_kind: str = "string") -> tuple[list[Path], list[Path]]:
+    """Events and history; the second history file has large strings, and another row group every fifty rows."""
+    first, second, asked = (
+        _log(1, rows=300, id_kind=id_kind),
+        _log(2, rows=500, id_kind=id_kind),
+        _log(3, rows=400, id_kind=id_kind),
+    )
+    paths = [folder / f"{name}.parquet" for name in ("first", "second", "asked")]
+    write_table(first, paths[0])
+    large = second if id_kind != "string" else second.set_column(0, names.USER_ID, second[0].cast(pa.large_string()))
+    pq.write_table(large, paths[1], row_group_size=50)
+    write_table(asked.select(EVENT), paths[2])
+    return paths[2:], paths[:2]
+
+
+@pytest.mark.parametrize("id_kind", ["string", "int64"])
+def test_files_in_any_chunks_equal_the_module_event_by_event(tmp_path: Path, id_kind: str) -> None:
+    items = _items(id_kind)
+    events, history = _files(tmp_path, id_kind=id_kind)
+    out = tmp_path / "out.parquet"
+    assert write_match_features(events, history, items, out=out, metadata={"kind": "student"}, chunk_events=100) == 400
+    assert violations_of(out, "match_features") == []
+    assert read_metadata(out)["half_life_days"] == 2.0 and read_metadata(out)["kind"] == "student"
+    chunked = pq.read_table(out)
+    write_match_features(events, history, items, out=out)
+    np.testing.assert_allclose(
+        _sorted(chunked)[list(items.module.columns)],
+        _sorted(pq.read_table(out))[list(items.module.columns)],
+        rtol=0,
+        atol=1e-7,
+    )
+    past = pd.concat([pq.read_table(path).to_pandas() for path in history])
+    past = past[(past[names.BEHAVIOURS].map(len) >= 2) & past[names.ITEM_ID].isin(items.ids)]
+    past["row"] = items.ids.get_indexer(past[names.ITEM_ID])
+    seen = 0
+    for event in _sorted(chunked).to_dict("records"):
+        mine = past[past[names.USER_ID] == event[names.USER_ID]].sort_values([names.TIMESTAMP, "row"])
+        age = (event[names.TIMESTAMP] - mine[names.TIMESTAMP]).to_numpy() / np.timedelta64(1, "D")
+        row = items.ids.get_indexer([event[names.ITEM_ID]])
+        expected = items.module(*(torch.tensor(np.asarray(part))[None] for part in (mine["row"], age, row)))[0, 0]
+        np.testing.assert_allclose([event[name] for name in items.module.columns], expected, rtol=0, atol=1e-7)
+        seen += expected[-1] == CONFIG.last
+    assert seen > 100  # histories that were cut
+
+
+def test_an_events_table_may_be_its_own_history_and_may_be_empty(tmp_path: Path) -> None:
+    items, log = _items(), _log(5, rows=200)
+    write_table(log, tmp_path / "log.parquet")
+    write_table(log.slice(0, 0), tmp_path / "none.parquet")
+    both = [tmp_path / "log.parquet"]
+    assert write_match_features(both, both, items, out=tmp_path / "out.parquet") == 200
+    found = _sorted(pq.read_table(tmp_path / "out.parquet"))
+    first = found.groupby(names.USER_ID)[names.TIMESTAMP].transform("min") == found[names.TIMESTAMP]
+    assert (found.match_items[first] == 0).all() and found.match_items.max() == CONFIG.last
+    for events, history, rows in ((["none"], ["log"], 0), (["log"], ["none"], 200), (["none"], ["none"], 0)):
+        of = [[tmp_path / f"{name}.parquet" for name in side] for side in (events, history)]
+        assert write_match_features(*of, items, out=tmp_path / "out.parquet") == rows
+        assert pq.read_table(tmp_path / "out.parquet")["match_items"].to_pylist() == [0] * rows
+
+
+def test_what_cannot_be_right_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    events, history = _files(tmp_path)
+    out, numbers = tmp_path / "out.parquet", tmp_path / "numbers.parquet"
+    with pytest.raises(UserError, match="no column behaviours"):
+        write_match_features(events, events, _items(), out=out)
+    with pytest.raises(UserError, match="no such table"):
+        write_match_features([tmp_path / "absent.parquet"], history, _items(), out=out)
+    with pytest.raises(UserError, match="item_id is string, but int64"):
+        write_match_features(events, history, _items("int64"), out=out)
+    log = _log(1, rows=5)
+    write_table(log.set_column(0, names.USER_ID, pa.array(range(5))), numbers)
+    with pytest.raises(UserError, match="user_id is a number in one table and text in another"):
+        write_match_features([numbers], history, _items(), out=out)
+    basis = MatchBasis(np.zeros(5, dtype=np.float32), np.zeros((1, 5), dtype=np.float32), CONFIG)
+    with pytest.raises(UserError, match="12 wide, the match features' basis 5"):
+        MatchItems.of(basis, EmbeddingTable(pd.Index([1]), np.ones((1, 12), dtype=np.float32)))
+    assert not out.exists()
+
+
+@pytest.fixture(scope="module")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    sql = pytest.importorskip("pyspark.sql", reason="pyspark is not here: pip install 'recdistill[spark]'")
+    if shutil.which("java") is None:
+        pytest.skip("Spark needs Java, and there is none on the path")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYSPARK_PYTHON", sys.executable)
+        builder = sql.SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
+        # Another zone than ours: a time is an instant, however a session shows it.
+        builder = builder.config("spark.sql.session.timeZone", "Asia/Tokyo").config(
+            "spark.driver.bindAddress", "127.0.0.1"
+        )
+        session = builder.config("spark.sql.warehouse.dir", str(tmp_path_factory.mktemp("spark"))).getOrCreate()
+        session.conf.set("spark.sql.parquet.outputTimestampType", "TIMESTAMP_MICROS")
+        yield session
+        session.stop()
+
+
+@pytest.mark.parametrize("id_kind", ["string", "int64"])
+def test_spark_gives_what_one_machine_gives(spark: Any, tmp_path: Path, id_kind: str) -> None:
+    items = _items(id_kind)
+    events, history = _files(tmp_path, id_kind=id_kind)
+    out = tmp_path / "spark"
+    past = spark.read.parquet(str(history[0])).unionByName(spark.read.parquet(str(history[1])))
+    match_spark(spark.read.parquet(str(events[0])), past, items, groups=4).write.parquet(str(out))
+    write_match_features(events, history, items, out=tmp_path / "here.parquet")
+    assert all(violations_of(part, "match_features") == [] for part in out.glob("part-*.parquet"))
+    of_spark, here = pq.read_table(out), pq.read_table(tmp_path / "here.parquet")
+    assert of_spark.column_names == here.column_names
+    found, expected = _sorted(of_spark), _sorted(here)
+    for name in EVENT:
+        assert found[name].tolist() == expected[name].tolist()
+    columns = list(items.module.columns)
+    np.testing.assert_allclose(found[columns], expected[columns], rtol=0, atol=1e-6)
+    assert (expected.match_items == CONFIG.last).sum() > 100
