@@ -181,7 +181,7 @@ def against_others(folder: Path, *, pairs: int, sample: int) -> None:
     ).to_pandas()
     past["row"] = items.ids.get_indexer(past[names.ITEM_ID])
     past = past[past[names.USER_ID].isin(rows[names.USER_ID])].sort_values([names.USER_ID, names.TIMESTAMP, "row"])
-    of_user = {user: part for user, part in past.groupby(names.USER_ID, observed=True)[["row", names.TIMESTAMP]]}
+    of_user = dict(iter(past.groupby(names.USER_ID, observed=True)[["row", names.TIMESTAMP]]))
 
     batch = rows[columns].to_numpy()
     history, age = np.full((len(rows), POSITIVES), -1), np.zeros((len(rows), POSITIVES))

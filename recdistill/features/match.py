@@ -112,7 +112,7 @@ class MatchFeatures:
     def _compare(
         self, rows: np.ndarray, *, candidates: np.ndarray, time: np.ndarray, begin: np.ndarray, end: np.ndarray
     ) -> np.ndarray:
-        """[B, C, F] of candidates [B, C], each with the history rows from its begin to its end among ``rows`` [B, H]."""
+        """[B, C, F] of candidates [B, C], each with the history rows from begin to end among ``rows`` [B, H]."""
         between = rows[:, None, :]
         compared = (between >= begin[:, :, None]) & (between < end[:, :, None])
         rows = np.minimum(rows, len(self._item) - 1)

@@ -5,7 +5,6 @@ Shapes: n items, I items of a catalogue, d width, K interests.
 
 from __future__ import annotations
 
-import json
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,5 +85,5 @@ class MatchBasis:
         if not path.is_file():
             raise UserError(f"{path}: no such file", remedy="run the export stage again")
         with safe_open(path, framework="numpy") as file:
-            config = MatchConfig(**json.loads(file.metadata()["config"]))
+            config = MatchConfig.model_validate_json(file.metadata()["config"])
             return cls(file.get_tensor("mean"), file.get_tensor("centroids"), config)

@@ -1,4 +1,4 @@
-"""Match features under Spark, for logs that outgrow one machine: groups of whole users, each given to the same function.
+"""Match features under Spark, for logs that outgrow one machine: groups of whole users, each given to one function.
 
 Needs the extra ``spark`` (pyspark) and Java. The items travel to every worker.
 """

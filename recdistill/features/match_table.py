@@ -70,8 +70,8 @@ def write_match_features(
     have E rows in all the files (``chunk_events``, or one user's), plus 4 F an event, plus 32 MiB and Arrow's own.
 
     Args:
-        events: tables with user_id, item_id, timestamp; impressions, say.
-        history: ``interactions`` tables of the same users; the events' own table may be one of them.
+        events: one or several tables with user_id, item_id, timestamp; impressions, say.
+        history: one or several ``interactions`` tables of the same users; the events' own table may be one of them.
         metadata: provenance, beside the columns' settings.
 
     Returns:

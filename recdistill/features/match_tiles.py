@@ -16,7 +16,7 @@ _WIDTH = 16  # histories are padded to multiples of it, so that few shapes occur
 
 @dataclass(frozen=True)
 class Tiles:
-    """Events by user and history; each tile is up to 16 of one user's whose histories lie within ``last + stride`` rows.
+    """Events by user and history; a tile is up to 16 of one user's, whose histories lie within ``last + stride`` rows.
 
     Attributes:
         order: [n] the events, by user and end of their history.

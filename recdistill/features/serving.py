@@ -1,7 +1,7 @@
 """Match features as a program for a service that has neither this package nor pandas.
 
-A service keeps for each user the rows of the last positives' items, oldest first, and their times; the rows are places
-in ``item_embeddings.parquet``. It asks for [users, candidates, columns] with the ages in days.
+A service keeps for each user the rows of the last positives' items, oldest first, and their times; a row is an item's
+place in ``item_embeddings.parquet``. ``MatchItems.read(export).module`` is what is exported for it.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ def export_program(module: MatchModule) -> ExportedProgram:
 
 
 def save_program(module: MatchModule, path: Path) -> None:
-    """Write :func:`export_program` as a ``.pt2`` file, for ``torch.export.load``; its metadata names the columns.
+    """Write :func:`export_program` as a ``.pt2`` file, with its items and settings, for ``torch.export.load``.
 
-    Items, settings and columns are within it: ``torch.export.load(path, extra_files={"columns": ""})`` tells the latter.
+    ``extra = {"columns": ""}; torch.export.load(path, extra_files=extra)`` gives the columns' names too, a line each.
     """
     with atomic(path) as temporary, temporary.open("wb") as stream:
         torch.export.save(export_program(module), stream, extra_files={"columns": "\n".join(module.columns)})
