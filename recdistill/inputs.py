@@ -27,7 +27,9 @@ def sections(recipe: Recipe) -> dict[str, dict[str, Any]]:
 def placeless_sections(recipe: Recipe) -> dict[str, Any]:
     """The sections without what decides nothing. A file's contents count in place of its place, of which the ending
     says how it is read."""
-    return {name: _placeless(getattr(recipe, name).model_dump(exclude=_PLACES | _RUNS | _HOW)) for name in sections(recipe)}
+    return {
+        name: _placeless(getattr(recipe, name).model_dump(exclude=_PLACES | _RUNS | _HOW)) for name in sections(recipe)
+    }
 
 
 def _placeless(value: Any) -> Any:

@@ -26,8 +26,8 @@ class MatchFeatures:
     history (logs rated in one sitting would leak the label otherwise). History of equal time is ordered by the item's
     row, for where ``last`` cuts through it: the order of a file would be another one in Spark.
 
-    Memory: 56 bytes a history row, 100 + 4 F bytes an event asked for, and ``block`` bytes while computing (or, where
-    that is more, 16 events of one user).
+    Memory: 56 bytes a history row (100 while they are sorted), 100 + 4 F bytes an event asked for, and ``block`` bytes
+    while computing (or, where that is more, 16 events of one user).
 
     Args:
         module: the items.

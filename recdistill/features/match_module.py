@@ -1,6 +1,7 @@
 """Match features as one module: the batch, Spark and a service all call it, so the definition stands here alone.
 
-Shapes: I items, d width, K interests, L levels of semantic IDs, B users at once, H history rows, C candidates, F columns.
+Shapes: I items, d width, K interests, L levels of semantic IDs, B users at once, H history rows, C candidates,
+F columns.
 
 A user's history is the positives strictly before the moment asked about, ``last`` of them at most, the newest; items
 without a vector are no part of it. A cosine is that of the space's centred unit vectors. The columns:
