@@ -253,6 +253,7 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker, crew: Cr
             reads=["data", "split", f"{first}/distill"],
             code=["export", "features", "retrieval"],
             extra={
+                "continue": None if recipe.export.continue_ids is None else digest(recipe.export.continue_ids),
                 "level": recipe.evaluate.new_items.model_dump(mode="json"),
                 "questions": recipe.questions().model_dump(mode="json"),
             },

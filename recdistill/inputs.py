@@ -51,6 +51,8 @@ def input_places(recipe: Recipe) -> Iterator[Path]:
     yield from (table.path for table in recipe.teachers.external)
     if recipe.mining.content is not None:
         yield recipe.mining.content
+    if recipe.export.continue_ids is not None:
+        yield recipe.export.continue_ids
     yield from local_towers(recipe.encoders)
     yield from local_fuser(recipe.student)
 

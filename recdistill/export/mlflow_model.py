@@ -20,7 +20,7 @@ from transformers import AutoModel
 from recdistill.contracts import names
 from recdistill.export.rows import items_of
 from recdistill.features.content_level import ContentLevel
-from recdistill.features.semantic_ids import Codebooks
+from recdistill.features.semantic_ids import Codebooks, as_text
 
 STUDENT = "student"
 CODEBOOKS = "codebooks"
@@ -45,7 +45,7 @@ class StudentModel(PythonModel):
         return pd.DataFrame(
             {
                 "embedding": list(vectors),
-                "semantic_id": ["-".join(map(str, row)) for row in codes.tolist()],
+                "semantic_id": as_text(codes),
                 names.LEVEL: float(context.model_config[names.LEVEL]) + own,
             }
         )

@@ -28,7 +28,15 @@ from recdistill.features.content_level import ContentLevel, level_file
 from recdistill.features.match import MatchFeatures
 from recdistill.features.match_basis import MatchBasis
 from recdistill.features.match_items import BASIS, MatchItems
-from recdistill.features.semantic_ids import fit_codebooks, quality, to_items_table, to_table
+from recdistill.features.semantic_ids import (
+    fit_codebooks,
+    kept,
+    quality,
+    read_codes,
+    tag_pairs,
+    to_items_table,
+    to_table,
+)
 from recdistill.features.space import Space, to_unit
 from recdistill.retrieval.config import LevelConfig, QuestionsConfig
 from recdistill.retrieval.levels import with_level
@@ -69,7 +77,8 @@ def export(
             ``final/student_level.safetensors``, if the table has levels.
 
     Raises:
-        UserError: the student or its table is missing, or the table does not cover the catalogue.
+        UserError: the student or its table is missing, the table does not cover the catalogue, or the semantic IDs
+            cannot be fitted as the settings say (:func:`recdistill.features.semantic_ids.fit_codebooks`).
     """
     table = EmbeddingTable.read(distill / "final" / "student.parquet")
     item_ids = _catalogue(data / "items.parquet", table, distill / "final" / "student.parquet")
@@ -88,14 +97,7 @@ def export(
     _served(embeddings).write(out / "recall_embeddings.parquet")
 
     space = Space.of(embeddings, item_ids, centre=config.centre)
-    books = fit_codebooks(item_ids, vectors, mean=space.mean, sizes=config.semantic_ids.sizes, seed=seed)
-    codes = books.encode(vectors)
-    about = quality(codes, sizes=books.sizes)
-    coded = {**provenance, "sizes": list(books.sizes), "quality": about}
-    books.save(out / CODEBOOKS)
-    coded_items = to_table(item_ids, codes)
-    write_table(coded_items, out / "semantic_ids.parquet", metadata=coded)
-    write_table(to_items_table(item_ids, codes), out / "sid_items.parquet", metadata=coded)
+    coded_items, coded = _semantic_ids(config, data / "items.parquet", embeddings, mean=space.mean, out=out, seed=seed)
 
     basis = MatchBasis.fit(space, config.match, seed=seed)
     basis.save(out / BASIS)
@@ -116,7 +118,7 @@ def export(
             "width": vectors.shape[1],
             "new_item_level": raised,
             "new_items": int(np.count_nonzero(unknown_items(fold, "final", item_ids))),
-            "semantic_ids": {"sizes": list(books.sizes), **about},
+            "semantic_ids": coded,
             "match_rows": len(matched),
             "match_columns": list(match_items.module.columns),
             "sha256": _hashes(out),
@@ -131,6 +133,25 @@ def _served(table: EmbeddingTable) -> EmbeddingTable:
     vectors = with_level(torch.from_numpy(table.vectors), torch.from_numpy(table.level)).numpy()
     metadata = {**table.metadata, "geometry": "dot", "level_coordinate": vectors.shape[1] - 1}
     return EmbeddingTable(table.ids, vectors, table.support, table.confidence, metadata)
+
+
+def _semantic_ids(
+    config: ExportConfig, items: Path, table: EmbeddingTable, *, mean: np.ndarray, out: Path, seed: int
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Code the catalogue, write the codebooks and both tables; returns item → ID, and how it was done and how well."""
+    before = None if config.continue_ids is None else read_codes(config.continue_ids, table.ids)
+    books = fit_codebooks(config.semantic_ids, table.ids, table.vectors, mean=mean, seed=seed, start=before)
+    codes = books.encode(table.vectors)
+    found = quality(books, table.ids, table.vectors, codes, tags=tag_pairs(items, table.ids), seed=seed)
+    if before is not None:
+        found["kept"] = kept(before, codes)
+    about = {"method": config.semantic_ids.method, "sizes": list(books.sizes)}
+    books.save(out / CODEBOOKS)
+    metadata = {**table.metadata, **about, "quality": found}
+    coded = to_table(table.ids, codes)
+    write_table(coded, out / "semantic_ids.parquet", metadata=metadata)
+    write_table(to_items_table(table.ids, codes), out / "sid_items.parquet", metadata=metadata)
+    return coded, about | found
 
 
 def _catalogue(items: Path, table: EmbeddingTable, path: Path) -> pd.Index:

@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+import math
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
 
 from recdistill.settings import Settings
 
+Size = Annotated[int, Field(ge=1)]
+
+
+class RqVaeConfig(Settings):
+    """The autoencoder of ``method: rqvae`` and its training (TIGER, arXiv 2305.05065, section 3.1)."""
+
+    hidden: tuple[Size, ...] = Field((256,), description="widths of the encoder's layers; the decoder mirrors them")
+    latent: int = Field(32, ge=1, description="width of what is quantised")
+    steps: int = Field(1000, ge=1, description="training steps")
+    batch: int = Field(1024, ge=1, description="items a step")
+    learning_rate: float = Field(1e-3, gt=0, description="of Adam")
+    commitment: float = Field(0.25, ge=0, description="weight of what draws latents to their codes")
+    decay: float = Field(0.95, gt=0, lt=1, description="of the codebooks' moving averages, a step")
+
 
 class SemanticIdConfig(Settings):
-    """Codebooks of the semantic IDs; one size is plain k-means, several are residual k-means."""
+    """Codebooks of the semantic IDs."""
 
-    sizes: tuple[int, ...] = Field(
+    method: Literal["kmeans", "residual_kmeans", "rqvae"] = Field(
+        "residual_kmeans",
+        description="kmeans: every level codes the vector itself; residual_kmeans: a level codes what the levels "
+        "before it left over; rqvae: the same in the latent of an autoencoder trained with the codebooks, for which "
+        "the extra 'rqvae' must be installed",
+    )
+    sizes: tuple[Size, ...] = Field(
         (32, 32), min_length=1, max_length=8, description="codebook size of each level, coarse to fine"
     )
+    rqvae: RqVaeConfig = RqVaeConfig()
+
+    @field_validator("sizes")
+    @classmethod
+    def _numbered(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if math.prod(sizes) >= 2**63:
+            raise ValueError("codebooks of these sizes have more IDs than 64 bits can number")
+        return sizes
 
 
 class MatchConfig(Settings):

@@ -14,8 +14,9 @@ import pandas as pd
 
 from recdistill.contracts.log import Log
 from recdistill.contracts.tables import EmbeddingTable
+from recdistill.features.config import SemanticIdConfig
 from recdistill.features.match import MatchFeatures
-from recdistill.features.semantic_ids import fit_codebooks, prefixes
+from recdistill.features.semantic_ids import fit_codebooks
 from recdistill.features.space import Space, principal_directions
 from recdistill.rankers.config import Group, RankConfig
 from recdistill.rankers.rows import Rows
@@ -31,7 +32,7 @@ class TableFeatures:
     Attributes:
         dense: for each set of rows, [n, c] float32, NaN where unknown.
         blocks: widths of the blocks of columns that share a scale, summing to c.
-        sparse: for each semantic-ID level, [I] int64 prefix number of every item, -1 without a vector.
+        sparse: for each semantic-ID level, [I] int64 bucket of every item, -1 without a vector.
     """
 
     dense: tuple[np.ndarray, ...]
@@ -75,7 +76,7 @@ def table_features(
     blocks: list[int] = []
     levels: tuple[np.ndarray, ...] = ()
     if {"match", "semantic_ids"} & set(config.features):
-        levels = _levels(table, space, history.item_ids, sizes=config.semantic_ids.sizes, seed=seed)
+        levels = _levels(config.semantic_ids, table, space, history.item_ids, seed=seed)
     if "match" in config.features:
         codes = np.stack(levels, axis=1)
         match = MatchFeatures.from_log(space, history, config.match, codes=codes, seed=seed)
@@ -105,12 +106,12 @@ def _components(space: Space, *, width: int) -> np.ndarray:
 
 
 def _levels(
-    table: EmbeddingTable, space: Space, item_ids: pd.Index, *, sizes: tuple[int, ...], seed: int
+    config: SemanticIdConfig, table: EmbeddingTable, space: Space, item_ids: pd.Index, *, seed: int
 ) -> tuple[np.ndarray, ...]:
     known = item_ids[space.present]
     vectors, _ = table.align(known)
-    books = fit_codebooks(known, vectors, mean=space.mean, sizes=sizes, seed=seed)
-    numbers = prefixes(books.encode(vectors), sizes=books.sizes)
+    books = fit_codebooks(config, known, vectors, mean=space.mean, seed=seed)
+    numbers = books.buckets(books.encode(vectors))
     levels = []
     for at in range(numbers.shape[1]):
         level = np.full(len(item_ids), -1, dtype=np.int64)

@@ -20,6 +20,7 @@ from recdistill.report.folder import RunFolder
 from recdistill.report.sections import (
     benchmarks,
     downstream,
+    exported,
     inputs,
     learning,
     mining,
@@ -41,7 +42,7 @@ _SECTIONS = (
     benchmarks.tables,
     downstream.ranker,
     downstream.lifetime,
-    downstream.semantic_ids,
+    exported.exported,
     mining.mining,
     pairs.pairs,
     learning.learning,

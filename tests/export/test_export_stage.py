@@ -135,6 +135,19 @@ def test_semantic_ids_come_from_the_saved_codebooks(exported: Path) -> None:
     assert [back[item] for item in written.item_id] == written.semantic_id.tolist()
 
 
+def test_earlier_ids_go_on_and_the_export_says_how_many_stayed(world: World, exported: Path, tmp_path: Path) -> None:
+    earlier = pd.read_parquet(exported / "semantic_ids.parquet")
+    renamed = earlier.assign(codes=[[3 - code[0], code[1]] for code in earlier.codes])[:-20]  # numbers of no fit
+    renamed.to_parquet(tmp_path / "earlier.parquet")
+    update = {"mlflow_model": False, "continue_ids": tmp_path / "earlier.parquet"}
+    _export(world, tmp_path / "out", CONFIG.model_copy(update=update))
+    now = pd.read_parquet(tmp_path / "out" / "semantic_ids.parquet").set_index("item_id").codes.map(list)
+    same = sum(now[item] == list(code) for item, code in zip(renamed.item_id, renamed.codes, strict=True))
+    stayed = json.loads((tmp_path / "out" / "export.json").read_text())["semantic_ids"]["kept"]
+    assert stayed["items"] == len(renamed)
+    assert stayed["whole"] == pytest.approx(same / len(renamed)) and stayed["whole"] > 0.9
+
+
 def test_match_features_are_the_newest_test_rows_against_what_was_before(world: World, exported: Path) -> None:
     table = pd.read_parquet(exported / "match_features.parquet")
     assert len(table) == 500
@@ -181,7 +194,11 @@ def test_manifest_holds_every_files_hash(exported: Path) -> None:
     for name, digest in manifest["sha256"].items():
         assert hashlib.sha256((exported / name).read_bytes()).hexdigest() == digest
     assert (manifest["items"], manifest["width"], manifest["match_rows"]) == (160, 8, 500)
-    assert 0 <= manifest["semantic_ids"]["collision_rate"] <= 1
+    coded = manifest["semantic_ids"]
+    assert (coded["method"], coded["sizes"], coded["items"]) == ("residual_kmeans", [4, 4], 160)
+    assert 0 <= coded["collision_rate"] <= 1
+    assert coded["tags"]["genre"]["nmi"][1] > coded["tags"]["genre"]["chance"][1]  # the student reads nothing but tags
+    assert coded["neighbours"]["shared"][0] > coded["neighbours"]["chance"][0]
     assert read_metadata(exported / "semantic_ids.parquet")["sizes"] == [4, 4]
 
 

@@ -81,13 +81,17 @@ def write_run(
         "largest_bucket": 4,
         "usage": [1.0, 0.93],
         "perplexity": [28.4, 25.1],
+        "cosine": 0.71,
+        "neighbours": {"k": 10, "shared": [0.62, 0.31], "chance": [0.034, 0.0012], "overlap": 0.425},
+        "tags": {"genres": {"nmi": [0.52, 0.61], "chance": [0.04, 0.3]}},
+        "kept": {"items": items - 20, "whole": 0.874, "levels": [0.953, 0.902]},
     }
     write_json(
         {
             "recdistill": "0.1.0",
             "items": items,
             "width": 128,
-            "semantic_ids": {"sizes": [32, 32], **quality},
+            "semantic_ids": {"method": "residual_kmeans", "sizes": [32, 32], **quality},
             "match_rows": 5120,
         },
         out / "export" / "export.json",

@@ -21,6 +21,7 @@ from recdistill.report.folder import RunFolder
 from recdistill.report.sections import (
     benchmarks,
     downstream,
+    exported,
     inputs,
     learning,
     mining,
@@ -184,7 +185,7 @@ def test_it_can_be_read_without_seeing(page: _Page) -> None:
         ("split", inputs.leakage, "split/<fold>/split.json"),
         ("tracking", learning.learning, "tracking/journal-*.jsonl"),
         ("tracking", inputs.settings, "tracking/journal-*.jsonl"),
-        ("export", downstream.semantic_ids, "export/export.json"),
+        ("export", exported.exported, "export/export.json"),
         ("seed-0/time/mine", mining.mining, "seed-*/<fold>/mine/final/funnel.json"),
         ("content/encode.json", inputs.data, "content/encode.json"),
     ],
@@ -255,11 +256,32 @@ def test_seeds_and_folds_that_the_recipe_no_longer_has_do_not_count(small: Path,
 def test_the_report_says_which_fold_the_exported_student_is_of(small: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(small, copy)
-    said = [block.text for block in downstream.semantic_ids(RunFolder(copy)).blocks if isinstance(block, Text)]
+    said = [block.text for block in exported.exported(RunFolder(copy)).blocks if isinstance(block, Text)]
     assert not any("fold" in text for text in said)
     fake_run.write_recipe(copy, split={"protocol": "folds", "folds": 3})
-    said = [block.text for block in downstream.semantic_ids(RunFolder(copy)).blocks if isinstance(block, Text)]
+    said = [block.text for block in exported.exported(RunFolder(copy)).blocks if isinstance(block, Text)]
     assert any("fold-0, one of 3 folds" in text for text in said)
+
+
+def test_semantic_ids_are_shown_with_chance_beside_what_was_found(small: Path, tmp_path: Path) -> None:
+    import json
+
+    text, table = exported.exported(RunFolder(small)).blocks[:2]
+    assert isinstance(text, Text) and isinstance(table, Table)
+    assert text.text.startswith("Residual k-means: 320 items have 289 distinct IDs; 18.0 % of the items share theirs")
+    assert "keeps 42.5 % of its 10 nearest neighbours" in text.text
+    assert "Of 300 items that had an ID before, 87.4 % keep it, 95.3 % its first code." in text.text
+    assert table.columns == ("Codes", "Used", "Perplexity", "Neighbours inside", "NMI with genres")
+    assert [cell.text for cell in table.rows[1].cells] == ["32", "93.0 %", "25.1", "31.0 %", "0.610"]
+    assert [cell.interval for cell in table.rows[1].cells[3:]] == ["chance 0.1 %", "chance 0.300"]
+    copy = shutil.copytree(small, tmp_path / "run")
+    about = json.loads((copy / "export" / "export.json").read_text())
+    for newer in ("method", "cosine", "neighbours", "tags", "kept"):
+        del about["semantic_ids"][newer]
+    write_json(about, copy / "export" / "export.json")
+    text, table = exported.exported(RunFolder(copy)).blocks[:2]
+    assert isinstance(text, Text) and text.text.endswith("at most 4 one ID.")
+    assert isinstance(table, Table) and table.columns == ("Codes", "Used", "Perplexity")
 
 
 def test_pair_datasets_are_shown_where_the_recipe_makes_them(small: Path, tmp_path: Path) -> None:

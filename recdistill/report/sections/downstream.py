@@ -1,4 +1,4 @@
-"""What downstream gets: the ranker with our features, proxies of lifetime, semantic IDs."""
+"""What downstream gains: the ranker with our features, proxies of lifetime."""
 
 from __future__ import annotations
 
@@ -105,53 +105,6 @@ def lifetime(run: RunFolder) -> Section:
             )
         )
     return Section("lifetime", title, tuple(blocks))
-
-
-def semantic_ids(run: RunFolder) -> Section:
-    """How well the exported codes tell items apart."""
-    title = "Semantic IDs and exports"
-    about: Any = run.json("export", "export.json")
-    if not isinstance(about, dict):
-        return absent("export", title, "export/export.json")
-    blocks: list[Block] = []
-    if len(run.folds) > 1:
-        judged = len({part.name for part in run.parts})
-        blocks.append(
-            Text(
-                f"The exported student is that of {about.get('provenance', {}).get('fold', run.folds[0])}, one of "
-                f"{len(run.folds)} folds: it has not trained on that fold's users and items. The figures above are "
-                f"of {'all' if judged == len(run.folds) else judged} folds.",
-                "warning",
-            )
-        )
-    codes = about.get("semantic_ids", {})
-    if codes.get("sizes"):
-        rows = tuple(
-            Row(
-                f"Level {level + 1}",
-                (Cell(wording.count(size)), Cell(f"{100 * usage:.1f} %"), Cell(f"{perplexity:.1f}")),
-            )
-            for level, (size, usage, perplexity) in enumerate(
-                zip(codes["sizes"], codes.get("usage", []), codes.get("perplexity", []), strict=False)
-            )
-        )
-        blocks.append(
-            Text(
-                f"{wording.count(codes.get('items', 0))} items have {wording.count(codes.get('distinct', 0))} "
-                f"distinct IDs; {100 * codes.get('collision_rate', 0):.1f} % of the items share theirs, at most "
-                f"{codes.get('largest_bucket', 0)} one ID."
-            )
-        )
-        blocks.append(
-            Table(
-                "Codebooks: perplexity is the number of codes in even use",
-                ("Codes", "Used", "Perplexity"),
-                rows,
-                corner="Level",
-            )
-        )
-    blocks.append(Fold("Everything exported", (facts(about, without=("semantic_ids",)),)))
-    return Section("export", title, tuple(blocks))
 
 
 def _proxies(table: Any, horizon: str, proxy: dict[str, dict[str, Any]]) -> Table:

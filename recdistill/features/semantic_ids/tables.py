@@ -1,0 +1,77 @@
+"""Semantic IDs as tables: item → ID and ID → items.
+
+Shapes: n items, L levels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from recdistill.contracts import names
+from recdistill.contracts.tables import read_table
+from recdistill.errors import UserError
+
+SEMANTIC_ID = "semantic_id"
+
+
+def to_table(ids: pd.Index, codes: np.ndarray) -> pa.Table:
+    """The ``semantic_ids`` table: item_id, codes, semantic_id such as ``12-5``."""
+    return pa.table(
+        {
+            names.ITEM_ID: pa.array(ids),
+            names.CODES: _lists(codes),
+            SEMANTIC_ID: pa.array(as_text(codes), pa.string()),
+        }
+    )
+
+
+def to_items_table(ids: pd.Index, codes: np.ndarray) -> pa.Table:
+    """Semantic ID → items: semantic_id, codes, item_ids (in the catalogue's order), ordered by codes."""
+    order = np.lexsort(codes.T[::-1])
+    ordered = codes[order]
+    first = np.flatnonzero(np.concatenate([[True], (ordered[1:] != ordered[:-1]).any(axis=1)]))
+    offsets = pa.array(np.append(first, len(codes)), pa.int32())
+    return pa.table(
+        {
+            SEMANTIC_ID: pa.array(as_text(ordered[first]), pa.string()),
+            names.CODES: _lists(ordered[first]),
+            "item_ids": pa.ListArray.from_arrays(offsets, pa.array(ids[order])),
+        }
+    )
+
+
+def as_text(codes: np.ndarray) -> list[str]:
+    """``12-5`` of codes (12, 5)."""
+    return ["-".join(map(str, row)) for row in codes.tolist()]
+
+
+def read_codes(path: Path, item_ids: pd.Index) -> np.ndarray:
+    """[n, L] int32 codes of a ``semantic_ids`` table in the order of ``item_ids``, -1 where it has no such item.
+
+    Raises:
+        UserError: there is no such table, or its codes are no lists of one length.
+    """
+    table = read_table(path)
+    missing = [column for column in (names.ITEM_ID, names.CODES) if column not in table.column_names]
+    if missing:
+        raise UserError(f"{path}: no column {', '.join(missing)}", remedy="give a semantic_ids.parquet of an export")
+    lists = table[names.CODES].combine_chunks()
+    offsets = lists.offsets.to_numpy()
+    widths = np.unique(np.diff(offsets))
+    if len(widths) != 1:
+        raise UserError(f"{path}: codes of several lengths: {widths[:5].tolist()}", remedy="one code a level")
+    codes = lists.flatten().to_numpy().reshape(len(table), -1).astype(np.int32)
+    coded = pd.Index(table[names.ITEM_ID].to_pandas())
+    if not coded.is_unique:
+        raise UserError(f"{path}: item ids repeat, e.g. {coded[coded.duplicated()][:3].tolist()}")
+    rows = coded.get_indexer(item_ids)
+    return np.where((rows >= 0)[:, None], codes[rows], -1).astype(np.int32)
+
+
+def _lists(codes: np.ndarray) -> pa.ListArray:
+    offsets = pa.array(np.arange(len(codes) + 1) * codes.shape[1], pa.int32())
+    return pa.ListArray.from_arrays(offsets, pa.array(np.ascontiguousarray(codes).ravel(), pa.int32()))
