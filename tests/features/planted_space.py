@@ -14,3 +14,8 @@ def planted_space(n: int = 240, *, seed: int = 0) -> tuple[pd.Index, np.ndarray,
     centres = 10 * np.eye(4, 8)[coarse] + 2 * np.eye(3, 8, k=5)[fine]
     vectors = centres + 0.05 * rng.standard_normal((n, 8))
     return pd.Index([f"i{at:03d}" for at in range(n)]), vectors.astype(np.float32), coarse * 3 + fine
+
+
+def mean_direction(vectors: np.ndarray) -> np.ndarray:
+    """[d] what is taken off directions before they are coded, as ``Space.mean``."""
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).mean(axis=0)

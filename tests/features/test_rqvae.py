@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from planted_space import planted_space
+from planted_space import mean_direction, planted_space
 from sklearn.metrics import normalized_mutual_info_score
 
 from recdistill.errors import UserError
@@ -18,14 +18,22 @@ from recdistill.features.config import RqVaeConfig, SemanticIdConfig
 from recdistill.features.semantic_ids.autoencoder import Autoencoder
 from recdistill.features.semantic_ids.rqvae import off_earlier
 
-SHORT = RqVaeConfig(hidden=(32,), latent=8, steps=200, batch=128, learning_rate=5e-3)
+SHORT = RqVaeConfig(hidden=(32,), latent=8, steps=120, batch=128, learning_rate=5e-3)
+# Clusters in clusters add up: a linear encoder can keep them apart, in few steps.
+LINEAR = RqVaeConfig(hidden=(), latent=6, steps=300, batch=128, learning_rate=5e-3, commitment=0.1)
 
 
-def _fit(sizes=(4, 3), *, start=None, of=None, seed=0) -> sid.Codebooks:
+def _fit(sizes=(4, 3), *, by=LINEAR, start=None, of=None) -> sid.Codebooks:
     pytest.importorskip("vector_quantize_pytorch", reason="the extra 'rqvae' is not installed")
     ids, vectors, _ = of or planted_space()
-    config = SemanticIdConfig(method="rqvae", sizes=sizes, rqvae=SHORT)
-    return sid.fit_codebooks(config, ids, vectors, mean=vectors.mean(axis=0), seed=seed, start=start)
+    config = SemanticIdConfig(method="rqvae", sizes=sizes, rqvae=by)
+    return sid.fit_codebooks(config, ids, vectors, mean=mean_direction(vectors), seed=0, start=start)
+
+
+@pytest.fixture(scope="module")
+def books() -> sid.Codebooks:
+    """Of the planted space."""
+    return _fit()
 
 
 def _mixture(n: int = 800, width: int = 16) -> tuple[pd.Index, np.ndarray, None]:
@@ -36,9 +44,8 @@ def _mixture(n: int = 800, width: int = 16) -> tuple[pd.Index, np.ndarray, None]
     return pd.Index(range(n)), vectors.astype(np.float32), None
 
 
-def test_levels_find_clusters_in_clusters_and_decode_to_them() -> None:
+def test_levels_find_clusters_in_clusters_and_decode_to_them(books: sid.Codebooks) -> None:
     ids, vectors, truth = planted_space()
-    books = _fit()
     codes = books.encode(vectors)
     assert normalized_mutual_info_score(truth // 3, codes[:, 0]) > 0.95
     assert normalized_mutual_info_score(truth, books.buckets(codes)[:, 1]) > 0.9
@@ -48,7 +55,7 @@ def test_levels_find_clusters_in_clusters_and_decode_to_them() -> None:
 
 def test_no_codebook_collapses() -> None:
     of = _mixture()
-    found = sid.quality(books := _fit((16, 16), of=of), of[0], of[1], books.encode(of[1]), tags={}, seed=0)
+    found = sid.quality(books := _fit((16, 16), by=SHORT, of=of), of[0], of[1], books.encode(of[1]), tags={}, seed=0)
     assert min(found["usage"]) >= 0.9
     assert min(found["perplexity"]) > 10
 
@@ -75,9 +82,10 @@ def test_codes_do_not_depend_on_run_row_order_threads_or_what_was_drawn_before()
     np.testing.assert_array_equal(first.encode(vectors)[order], again.encode(vectors[order]))
 
 
-def test_new_items_get_codes_from_the_saved_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_items_get_codes_from_the_saved_file_alone(
+    books: sid.Codebooks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _, vectors, _ = planted_space()
-    books = _fit()
     books.save(tmp_path / "books.safetensors")
     monkeypatch.setitem(sys.modules, "vector_quantize_pytorch", None)  # who serves need not have it
     loaded = sid.Codebooks.load(tmp_path / "books.safetensors")
@@ -89,7 +97,7 @@ def test_new_items_get_codes_from_the_saved_file_alone(tmp_path: Path, monkeypat
 def test_codes_are_those_of_the_quantiser_itself() -> None:
     library = pytest.importorskip("vector_quantize_pytorch", reason="the extra 'rqvae' is not installed")
     _, vectors, _ = _mixture()
-    books = _fit((8, 4), of=_mixture())
+    books = _fit((8, 4), by=SHORT, of=_mixture())
     quantizer = library.ResidualVQ(dim=SHORT.latent, codebook_size=books.sizes).eval()
     for layer, level in zip(quantizer.layers, books.levels, strict=True):
         layer.codebook = torch.from_numpy(level)
@@ -104,11 +112,11 @@ def test_codes_are_those_of_the_quantiser_itself() -> None:
     np.testing.assert_allclose(books.decode(codes[0].numpy()), decoded, atol=1e-5)
 
 
-def test_continued_codes_go_on_meaning_the_same() -> None:
+def test_continued_codes_go_on_meaning_the_same(books: sid.Codebooks) -> None:
     ids, vectors, truth = planted_space()
     lot = np.random.default_rng(5)
     names = [lot.permutation(size) for size in (4, 3)]
-    before = np.stack([names[at][level] for at, level in enumerate(_fit().encode(vectors).T)], axis=1)
+    before = np.stack([names[at][level] for at, level in enumerate(books.encode(vectors).T)], axis=1)
     turned = (vectors @ np.linalg.qr(lot.standard_normal((8, 8)))[0]).astype(np.float32)
     start, new = before.copy(), lot.permutation(len(ids))[:40]
     start[new] = -1
@@ -133,7 +141,7 @@ def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     ids, vectors, _ = planted_space(24)
     config = SemanticIdConfig(method="rqvae", sizes=(4,), rqvae=SHORT)
     with pytest.raises(UserError, match=r"recdistill\[rqvae\]"):
-        sid.fit_codebooks(config, ids, vectors, mean=vectors.mean(axis=0), seed=0)
+        sid.fit_codebooks(config, ids, vectors, mean=mean_direction(vectors), seed=0)
 
 
 def test_an_autoencoder_of_many_layers_comes_back_from_its_tensors() -> None:
