@@ -268,9 +268,9 @@ def test_semantic_ids_are_shown_with_chance_beside_what_was_found(small: Path, t
 
     text, table = exported.exported(RunFolder(small)).blocks[:2]
     assert isinstance(text, Text) and isinstance(table, Table)
-    assert text.text.startswith("Residual k-means: 320 items have 289 distinct IDs; 18.0 % of the items share theirs")
+    assert text.text.startswith("Residual k-means: 40 items have 9 distinct IDs; 18.0 % of the items share theirs")
     assert "keeps 42.5 % of its 10 nearest neighbours" in text.text
-    assert "Of 300 items that had an ID before, 87.4 % keep it, 95.3 % its first code." in text.text
+    assert "Of 20 items that had an ID before, 87.4 % keep it, 95.3 % its first code." in text.text
     assert table.columns == ("Codes", "Used", "Perplexity", "Neighbours inside", "NMI with genres")
     assert [cell.text for cell in table.rows[1].cells] == ["32", "93.0 %", "25.1", "31.0 %", "0.610"]
     assert [cell.interval for cell in table.rows[1].cells[3:]] == ["chance 0.1 %", "chance 0.300"]
