@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from recdistill.rankers.config import LifetimeConfig, RankConfig
+from recdistill.lifetime.config import LifetimeConfig
+from recdistill.rankers.config import RankConfig
 
 if TYPE_CHECKING:
     from recdistill.rankers.stage import rank

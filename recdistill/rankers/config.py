@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from recdistill.features.config import MatchConfig, SemanticIdConfig
+from recdistill.lifetime.config import LifetimeConfig
 from recdistill.settings import Settings
 
 Group = Literal["none", "random", "raw_content", "kernel_ridge", "id_teacher", "student", "raw_content+student"]
@@ -37,15 +38,6 @@ class DlrmConfig(Settings):
     weight_decay: float = Field(0.3, ge=0, description="of the layers")
     validation: float = Field(0.2, gt=0, lt=1, description="newest share of the ranker's rows that chooses the epoch")
     patience: int = Field(3, ge=0, description="epochs without gain before training stops (0: never)")
-
-
-class LifetimeConfig(Settings):
-    """Lifetime proxies."""
-
-    signal_days: int = Field(7, ge=1, description="length of the window whose signals predict; less on short logs")
-    sharpness: float = Field(
-        1.0, ge=0, description="power of the predicted odds in the share of attention a shown item gets under a ranker"
-    )
 
 
 class RankConfig(Settings):

@@ -42,18 +42,29 @@ Every item must have arrived before the day began and not be seen. Another polic
 
 def logging_policy(config: WorldConfig, catalogue: Catalogue, users: Users, request: Request) -> np.ndarray:
     """Candidates by own topics, freshness and popularity; of these the best by true affinity plus noise."""
-    active, pages = request.pages.shape
-    shape = (active, pages * config.candidates)
-    items = _candidates(config, catalogue, users, request, shape)
-    asked = np.repeat(request.pages, config.candidates, axis=1)
-    usable = asked & (items >= 0) & ~is_seen(request.seen, request.rows, items) & ~repeated(items)
-    user = np.broadcast_to(request.rows[:, None], shape)
-    score = np.full(shape, -np.inf, dtype=np.float32)
-    noise = np.float32(config.ranker_noise) * request.rng.standard_normal(shape, dtype=np.float32)
+    items, usable = candidates(config, catalogue, users, request)
+    user = np.broadcast_to(request.rows[:, None], items.shape)
+    score = np.full(items.shape, -np.inf, dtype=np.float32)
+    noise = np.float32(config.ranker_noise) * request.rng.standard_normal(items.shape, dtype=np.float32)
     score[usable] = noise[usable] + affinity(
         users, user[usable], catalogue, items[usable], progress=request.day / config.days, width=config.taste_width
     )
-    return best_first(items, score, pages=pages, slots=config.slots)
+    return best_first(items, score, pages=request.pages.shape[1], slots=config.slots)
+
+
+def candidates(
+    config: WorldConfig, catalogue: Catalogue, users: Users, request: Request
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the platform's retrieval draws for every page, for a policy to choose from.
+
+    Returns:
+        [A, J * C] int32 item rows, and [A, J * C] bool which of them a page that is asked for may show: arrived, not
+        seen before, and not further left on another of the day's pages.
+    """
+    active, pages = request.pages.shape
+    items = _candidates(config, catalogue, users, request, (active, pages * config.candidates))
+    asked = np.repeat(request.pages, config.candidates, axis=1)
+    return items, asked & (items >= 0) & ~is_seen(request.seen, request.rows, items) & ~repeated(items)
 
 
 def best_first(items: np.ndarray, score: np.ndarray, *, pages: int, slots: int) -> np.ndarray:

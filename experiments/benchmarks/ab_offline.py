@@ -1,0 +1,236 @@
+"""What the base ranker's log alone says that another ranker would change in LT-n.
+
+Shapes: n rows (an item shown).
+
+The change of LT-n is taken to be the surrogate index's slope in satisfaction and behaviours times the policy's change
+of both. A ranker that is switched on stays on, so that what users are used to moves with it: the slope in prior
+satisfaction counts too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from ab_platform import Arm, Platform, Scorer
+from ab_rankers import Learned
+from sklearn.linear_model import LogisticRegression
+
+from recdistill.lifetime.cohort import Events, cohort, entries
+from recdistill.lifetime.intervals import by_user
+from recdistill.lifetime.plan import Plan
+from recdistill.lifetime.policy import doubly_robust, effective_sample_size, importance_weights, snips
+from recdistill.lifetime.propensities import look_of_random_subset, ranked_positions
+from recdistill.lifetime.surrogate import Surrogate, calibration, r_squared, rank_correlation
+from recdistill.lifetime.under_policy import under_ranker
+
+SIGNAL_DAYS = 7
+WARM_UP = 7  # days in which most users first come, of whom nothing is known
+
+
+@dataclass(frozen=True)
+class Slope:
+    """What the surrogate says of LT-n.
+
+    Attributes:
+        satisfaction, behaviours: days that one more of each brings under a policy that stays on.
+        r2, rho, calibration_slope, naive_r2: out of time.
+    """
+
+    surrogate: Surrogate
+    plan: Plan
+    satisfaction: float
+    behaviours: float
+    r2: float
+    rho: float
+    calibration_slope: float
+    naive_r2: float
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Shown items under a policy: what :mod:`recdistill.lifetime.policy` asks for."""
+
+    user: np.ndarray
+    clicks: np.ndarray
+    behaviours: np.ndarray
+    merit: np.ndarray
+    target: np.ndarray
+    weight: np.ndarray
+    look: np.ndarray
+
+
+@dataclass(frozen=True)
+class Offline:
+    """The base arm's log up to the switch.
+
+    Attributes:
+        start: first day of the rows that policies are valued on; rankers know only days before.
+        look: [M] look propensity of each position.
+        merit: predicts clicks, for the doubly robust estimate.
+        clip: largest importance weight.
+    """
+
+    platform: Platform
+    arm: Arm
+    start: int
+    look: np.ndarray
+    merit: Learned
+    clip: float
+    seed: int
+
+    @cached_property
+    def events(self) -> Events:
+        rows = self.arm.events(start=0, stop=self.platform.switch)
+        return Events(
+            self.arm.user[rows],
+            self.arm.item[rows],
+            self.arm.day[rows],
+            np.bitwise_count(self.arm.reactions[rows]).astype(np.int64),
+            self.look[self.arm.position[rows] - 1],
+        )
+
+    def slope(self, *, days: int) -> Slope:
+        """Fit the surrogate of LT-``days`` on earlier windows of half the users, judge it on later ones of the others.
+
+        Before the switch there is no room for two cohorts whose outcomes of thirty days do not overlap. Those of
+        different users share no event.
+        """
+        last = self.platform.switch - 1
+        weeks = (self.platform.switch - days - WARM_UP) // SIGNAL_DAYS
+        middle = WARM_UP + max(weeks // 2, 1) * SIGNAL_DAYS
+        plan = Plan(days, days, SIGNAL_DAYS, 0, last, middle)
+        past = self.events.past(users=len(self.platform.users), until=middle)
+        category = self.platform.catalogue.genre.astype(np.int64)
+        halves = []
+        for half, (start, stop) in enumerate(((WARM_UP, middle), (middle, last + 1 - days))):
+            signals, outcome = cohort(
+                self.events, category=category, past=past, plan=plan, start=start, stop=stop + days
+            )
+            of_half = np.flatnonzero(signals.user % 2 == half)
+            halves.append((signals.take(of_half), outcome[of_half]))
+        surrogate = Surrogate.fit(*halves[0], horizon=days)
+        signals, outcome = halves[1]
+        predicted, slopes = surrogate.predict(signals), surrogate.slopes()
+        return Slope(
+            surrogate,
+            plan,
+            slopes["satisfaction"] + slopes["prior_satisfaction"],
+            slopes["behaviours"],
+            r_squared(outcome, predicted),
+            rank_correlation(outcome, predicted),
+            calibration(outcome, predicted).slope,
+            r_squared(outcome, surrogate.predict_naive(signals)),
+        )
+
+    def rows(self, ranker: Scorer, *, random: bool) -> Rows:
+        """The valued days' rows under a ranker: of pages in random order, or of pages that the base ranked."""
+        rows = self.arm.events(start=self.start, stop=self.platform.switch)
+        rows = rows[self.arm.random[rows] == random]
+        arm, noise = self.arm, np.random.default_rng(self.seed).standard_normal(len(rows), dtype=np.float32)
+        user, item, day = arm.user[rows], arm.item[rows], arm.day[rows]
+        look = self.look[arm.position[rows] - 1]
+        position = ranked_positions(arm.page[rows], ranker(user, item, day, noise))
+        if random:
+            target, propensity = self._random_looks(arm.page[rows], position)
+        else:
+            target, propensity = self.look[position - 1], look
+        reactions = arm.reactions[rows]
+        return Rows(
+            user,
+            (reactions > 0).astype(np.float64),
+            np.bitwise_count(reactions).astype(np.float64),
+            self.merit.probability(user, item, day),
+            target,
+            importance_weights(target, propensity, clip=self.clip),
+            look,
+        )
+
+    def _random_looks(self, page: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Target and propensity of rows of random pages; a page that is not full shows all there was to show."""
+        slots, candidates = self.platform.config.slots, self.platform.config.candidates
+        _, of, size = np.unique(page, return_inverse=True, return_counts=True)
+        table = np.zeros((slots + 1, slots))
+        mean = np.zeros(slots + 1)
+        for shown in range(1, slots + 1):
+            drawn_from = candidates if shown == slots else shown
+            table[shown, :shown] = look_of_random_subset(self.look, shown=shown, candidates=drawn_from)
+            mean[shown] = self.look[:shown].mean()
+        return table[size[of], position - 1], mean[size[of]]
+
+    def attention(self, ranker: Scorer, slope: Slope) -> float:
+        """The proxy of the rank stage: softmax attention within windows of the base's own pages, positions unknown.
+
+        Scores become logits by a regression of clicks on them before the valued days.
+        """
+        noise = np.random.default_rng(self.seed)
+        logits, arm = [], self.arm
+        train = arm.events(start=max(self.start - 14, 0), stop=self.start)
+        valued = arm.events(start=self.start, stop=self.platform.switch)
+        for rows in (train, valued):
+            drawn = noise.standard_normal(len(rows), dtype=np.float32)
+            logits.append(ranker(arm.user[rows], arm.item[rows], arm.day[rows], drawn)[:, None])
+        centre, spread = logits[0].mean(), max(logits[0].std(), 1e-9)
+        model = LogisticRegression().fit((logits[0] - centre) / spread, arm.clicked[train])
+        logit = model.decision_function((logits[1] - centre) / spread)
+        behaviours = np.bitwise_count(arm.reactions[valued]).astype(np.int64)
+        entry, signals = entries(
+            Events(arm.user[valued], arm.item[valued], arm.day[valued], behaviours),
+            category=self.platform.catalogue.genre.astype(np.int64),
+            past=self.events.past(users=len(self.platform.users), until=slope.plan.boundary),
+            start=self.start,
+            stop=self.platform.switch,
+            signal_days=slope.plan.signal_days,
+        )
+        under, _ = under_ranker(signals, entry, logit=logit, behaviours=behaviours, sharpness=1.0, clip=self.clip)
+        return float(slope.surrogate.index(under).mean())
+
+
+Value = Callable[[Rows, np.ndarray], tuple[float, float]]
+
+
+def weighted(of: Rows, at: np.ndarray) -> tuple[float, float]:
+    """Clicks and behaviours a look of some rows, by self-normalised importance weighting."""
+    weight, look = of.weight[at], of.look[at]
+    return snips(of.clicks[at], weight=weight, look=look), snips(of.behaviours[at], weight=weight, look=look)
+
+
+def robust(of: Rows, at: np.ndarray) -> tuple[float, float]:
+    """Clicks and behaviours a look of some rows, doubly robust; behaviours are modelled as so many a click."""
+    a_click = of.behaviours.sum() / max(of.clicks.sum(), 1)
+    merit, target, weight, look = of.merit[at], of.target[at], of.weight[at], of.look[at]
+    return (
+        doubly_robust(of.clicks[at], merit=merit, target=target, weight=weight, look=look),
+        doubly_robust(of.behaviours[at], merit=a_click * merit, target=target, weight=weight, look=look),
+    )
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a policy is estimated to change, and the effective share of the rows that say so."""
+
+    satisfaction: float
+    behaviours: float
+    effective_share: float
+
+
+def change(value: Value, treated: Rows, base: Rows) -> Change:
+    """The policy against the base on the same rows."""
+    every = np.arange(len(treated.user))
+    after, before = value(treated, every), value(base, every)
+    share = effective_sample_size(treated.weight) / max(len(every), 1)
+    return Change(after[0] - before[0], after[1] - before[1], share)
+
+
+def predicted_interval(
+    value: Value, treated: Rows, base: Rows, slope: Slope, *, share: float, draws: int, seed: int
+) -> tuple[float, float] | None:
+    """Of the predicted lift, over users; the surrogate's slopes are taken as known."""
+
+    def lift(at: np.ndarray) -> float:
+        after, before = value(treated, at), value(base, at)
+        return share * (slope.satisfaction * (after[0] - before[0]) + slope.behaviours * (after[1] - before[1]))
+
+    return by_user(lift, treated.user, draws=draws, seed=seed)

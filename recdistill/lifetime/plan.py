@@ -1,0 +1,53 @@
+"""Which days of a log teach a surrogate, and which judge it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which days teach the surrogate, which test it, and how far it looks.
+
+    Attributes:
+        asked: horizon that was asked for, in days.
+        horizon: horizon that the log can show; below ``asked`` on a short log.
+        signal_days: length of an entry's window.
+        first_day, last_day: of the log.
+        boundary: first day of the later cohort; outcomes of the earlier one end before it.
+    """
+
+    asked: int
+    horizon: int
+    signal_days: int
+    first_day: int
+    last_day: int
+    boundary: int
+
+
+def make_plan(*, first_day: int, last_day: int, test_day: int, horizon: int, signal_days: int) -> Plan | None:
+    """Choose boundary and window: the test window's start or the log's middle, whichever allows the longer window.
+
+    Either cohort needs its window, its outcome and a day of slack. Where no boundary leaves room, the horizon is cut
+    to what half the log shows.
+
+    Args:
+        test_day: first full day of the ranker's test window; windows must fit into it too.
+
+    Returns:
+        None if the log spans fewer than six days.
+    """
+    days = last_day + 1 - first_day
+    middle = first_day + days // 2
+    longest = max(last_day + 1 - test_day, 1)
+
+    def window(boundary: int) -> int:
+        room = min(boundary - first_day, last_day + 1 - boundary) - horizon
+        return min(signal_days, room // 2, longest)
+
+    boundary = max((test_day, middle), key=window)
+    if window(boundary) >= 1:
+        return Plan(horizon, horizon, window(boundary), first_day, last_day, boundary)
+    if days < 6:
+        return None
+    return Plan(horizon, min(horizon, days // 2 - 2), 1, first_day, last_day, middle)
