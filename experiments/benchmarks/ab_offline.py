@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from recdistill.lifetime.cohort import Events, cohort, entries
 from recdistill.lifetime.intervals import by_user
 from recdistill.lifetime.plan import Plan
-from recdistill.lifetime.policy import doubly_robust, effective_sample_size, importance_weights, snips
+from recdistill.lifetime.policy import doubly_robust, importance_weights, snips
 from recdistill.lifetime.propensities import look_of_random_subset, ranked_positions
 from recdistill.lifetime.surrogate import Surrogate, calibration, r_squared, rank_correlation
 from recdistill.lifetime.under_policy import under_ranker
@@ -60,6 +60,14 @@ class Rows:
     target: np.ndarray
     weight: np.ndarray
     look: np.ndarray
+
+    def summed(self) -> Rows:
+        """A row a user with the same importance-weighted sums."""
+        users, of = np.unique(self.user, return_inverse=True)
+        weight = self.weight
+        sums = (weight * self.clicks, weight * self.behaviours, self.merit, self.target, weight * self.look)
+        clicks, behaviours, merit, target, look = (np.bincount(of, weights=column) for column in sums)
+        return Rows(users, clicks, behaviours, merit, target, np.ones(len(users)), look)
 
 
 @dataclass(frozen=True)
@@ -125,18 +133,24 @@ class Offline:
             r_squared(outcome, surrogate.predict_naive(signals)),
         )
 
-    def rows(self, ranker: Scorer, *, random: bool) -> Rows:
-        """The valued days' rows under a ranker: of pages in random order, or of pages that the base ranked."""
+    def rows(self, ranker: Scorer | None, *, random: bool) -> Rows:
+        """The valued days' rows under a ranker: of pages in random order, or of pages that the base ranked.
+
+        Args:
+            ranker: None for the order that the log has.
+        """
         rows = self.arm.events(start=self.start, stop=self.platform.switch)
         rows = rows[self.arm.random[rows] == random]
         arm, noise = self.arm, np.random.default_rng(self.seed).standard_normal(len(rows), dtype=np.float32)
         user, item, day = arm.user[rows], arm.item[rows], arm.day[rows]
         look = self.look[arm.position[rows] - 1]
-        position = ranked_positions(arm.page[rows], ranker(user, item, day, noise))
-        if random:
-            target, propensity = self._random_looks(arm.page[rows], position)
+        if ranker is None:
+            target = propensity = look
         else:
+            position = ranked_positions(arm.page[rows], ranker(user, item, day, noise))
             target, propensity = self.look[position - 1], look
+            if random:
+                target, propensity = self._random_looks(arm.page[rows], position)
         reactions = arm.reactions[rows]
         return Rows(
             user,
@@ -188,49 +202,52 @@ class Offline:
         return float(slope.surrogate.index(under).mean())
 
 
-Value = Callable[[Rows, np.ndarray], tuple[float, float]]
+@dataclass(frozen=True)
+class Worth:
+    """What a look brings under a policy."""
+
+    clicks: float
+    behaviours: float
 
 
-def weighted(of: Rows, at: np.ndarray) -> tuple[float, float]:
-    """Clicks and behaviours a look of some rows, by self-normalised importance weighting."""
+Value = Callable[[Rows, np.ndarray], Worth]
+"""Some rows' worth, by their numbers."""
+
+
+def weighted(of: Rows, at: np.ndarray) -> Worth:
+    """Self-normalised importance weighting."""
     weight, look = of.weight[at], of.look[at]
-    return snips(of.clicks[at], weight=weight, look=look), snips(of.behaviours[at], weight=weight, look=look)
+    return Worth(*(snips(reward[at], weight=weight, look=look) for reward in (of.clicks, of.behaviours)))
 
 
-def robust(of: Rows, at: np.ndarray) -> tuple[float, float]:
-    """Clicks and behaviours a look of some rows, doubly robust; behaviours are modelled as so many a click."""
+def robust(of: Rows, at: np.ndarray) -> Worth:
+    """Doubly robust; behaviours are modelled as so many a click."""
     a_click = of.behaviours.sum() / max(of.clicks.sum(), 1)
     merit, target, weight, look = of.merit[at], of.target[at], of.weight[at], of.look[at]
-    return (
-        doubly_robust(of.clicks[at], merit=merit, target=target, weight=weight, look=look),
-        doubly_robust(of.behaviours[at], merit=a_click * merit, target=target, weight=weight, look=look),
+    return Worth(
+        *(
+            doubly_robust(reward[at], merit=factor * merit, target=target, weight=weight, look=look)
+            for reward, factor in ((of.clicks, 1.0), (of.behaviours, a_click))
+        )
     )
 
 
-@dataclass(frozen=True)
-class Change:
-    """What a policy is estimated to change, and the effective share of the rows that say so."""
+def lift(slope: Slope, treated: Worth, base: Worth, *, share: float) -> float:
+    """Days of LT-n.
 
-    satisfaction: float
-    behaviours: float
-    effective_share: float
-
-
-def change(value: Value, treated: Rows, base: Rows) -> Change:
-    """The policy against the base on the same rows."""
-    every = np.arange(len(treated.user))
-    after, before = value(treated, every), value(base, every)
-    share = effective_sample_size(treated.weight) / max(len(every), 1)
-    return Change(after[0] - before[0], after[1] - before[1], share)
+    Args:
+        share: of pages that the ranker orders.
+    """
+    clicks, behaviours = treated.clicks - base.clicks, treated.behaviours - base.behaviours
+    return share * (slope.satisfaction * clicks + slope.behaviours * behaviours)
 
 
-def predicted_interval(
+def lift_interval(
     value: Value, treated: Rows, base: Rows, slope: Slope, *, share: float, draws: int, seed: int
 ) -> tuple[float, float] | None:
-    """Of the predicted lift, over users; the surrogate's slopes are taken as known."""
-
-    def lift(at: np.ndarray) -> float:
-        after, before = value(treated, at), value(base, at)
-        return share * (slope.satisfaction * (after[0] - before[0]) + slope.behaviours * (after[1] - before[1]))
-
-    return by_user(lift, treated.user, draws=draws, seed=seed)
+    """Over users; the surrogate's slopes are taken as known."""
+    if value is weighted:  # ratios of sums: a user's rows may be summed first
+        treated, base = treated.summed(), base.summed()
+    return by_user(
+        lambda at: lift(slope, value(treated, at), value(base, at), share=share), treated.user, draws=draws, seed=seed
+    )

@@ -23,6 +23,19 @@ Scorer = Callable[[np.ndarray, np.ndarray, np.ndarray | int, np.ndarray], np.nda
 
 
 @dataclass(frozen=True)
+class Returns:
+    """When the users of an arm came.
+
+    Attributes:
+        chance: [U, D] float32 P(active on a day) given all that was before it.
+        active: [U, D] bool.
+    """
+
+    chance: np.ndarray
+    active: np.ndarray
+
+
+@dataclass(frozen=True)
 class Arm:
     """What one arm's users were shown and did, in order of (user, time).
 
@@ -33,8 +46,7 @@ class Arm:
         position: [n] from 1.
         reactions: [n] bit mask, 0 = shown and not clicked.
         random: [n] bool, the page was drawn and ordered at random.
-        chance: [U, D] P(active on a day) given all that was before it.
-        active: [U, D] bool.
+        chance, active: of ``Returns``.
     """
 
     user: np.ndarray
@@ -47,6 +59,10 @@ class Arm:
     random: np.ndarray
     chance: np.ndarray
     active: np.ndarray
+
+    @property
+    def returns(self) -> Returns:
+        return Returns(self.chance, self.active)
 
     @property
     def clicked(self) -> np.ndarray:
@@ -157,8 +173,10 @@ class Lift:
         return abs(self.value) > 1.96 * self.error
 
 
-def true_lift(platform: Platform, base: Arm, treated: Arm, *, days: int, after: int = 0) -> tuple[Lift, Lift]:
-    """What the switch changes in LT-n of all users who had signed up, paired by user.
+def true_lift(
+    platform: Platform, base: Returns, treated: Returns, *, days: int, after: int = 0
+) -> tuple[Lift, Lift]:
+    """What one arm has more than another in LT-n, of all users who had signed up before the switch, paired by user.
 
     Days lived are noisy; their expectation given each user's state on the evening before, which a simulator knows,
     has the same mean and a fraction of the variance.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from ab_platform import Arm, Platform, Scorer
@@ -17,8 +18,11 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from recdistill.ingest.synthetic.catalogue import FRESH_DAYS
+from recdistill.contracts.fold import Fold
+from recdistill.contracts.tables import EmbeddingTable
+from recdistill.errors import UserError
 from recdistill.ingest.synthetic.catalogue import DAY as MICROSECONDS
+from recdistill.ingest.synthetic.catalogue import FRESH_DAYS
 
 _SMOOTHING = 20.0  # looks at the common rate
 _FEWEST_CLICKS = 5
@@ -57,6 +61,34 @@ def spaces(platform: Platform, arm: Arm, *, until: int, seed: int) -> dict[str, 
         "behaviour": target,
         "kernel ridge": unit(kernel.fit(scaled[warm], target[warm]).predict(scaled)),
     }
+
+
+def spaces_of_run(platform: Platform, folder: Path, *, until: int, seed: int) -> dict[str, np.ndarray]:
+    """[I, d] unit vectors of a finished run's selection fit on this world; items without a vector get zeros.
+
+    Raises:
+        UserError: the run trained on days from ``until`` on, which rankers are to learn from.
+    """
+    base = next(iter(sorted(folder.glob("seed-*/*/distill")))).parent
+    fold = Fold(folder / "split" / base.name)
+    last = int((fold.training("selection").time.max() - platform.catalogue.start) // MICROSECONDS)
+    if last >= until:
+        raise UserError(
+            f"{folder}: its selection fit trained up to day {last}, and rankers learn from day {until} on",
+            remedy="run it with larger split.validation and split.test",
+        )
+    tables = {
+        "content": "evaluate/selection/raw_content.parquet",
+        "behaviour": "teach/selection/id_teacher.parquet",
+        "kernel ridge": "evaluate/selection/kernel_ridge.parquet",
+        "student": "distill/selection/student.parquet",
+    }
+    found = {"random": unit(np.random.default_rng(seed).standard_normal((len(platform.catalogue), 32)))}
+    for name, path in tables.items():
+        table = EmbeddingTable.read(base / path)
+        row = table.ids.get_indexer(platform.catalogue.item_ids)
+        found[name] = unit(np.where((row >= 0)[:, None], table.vectors[row], 0.0))
+    return found
 
 
 @dataclass(frozen=True)
