@@ -173,9 +173,7 @@ class Lift:
         return abs(self.value) > 1.96 * self.error
 
 
-def true_lift(
-    platform: Platform, base: Returns, treated: Returns, *, days: int, after: int = 0
-) -> tuple[Lift, Lift]:
+def true_lift(platform: Platform, base: Returns, treated: Returns, *, days: int, after: int = 0) -> tuple[Lift, Lift]:
     """What one arm has more than another in LT-n, of all users who had signed up before the switch, paired by user.
 
     Days lived are noisy; their expectation given each user's state on the evening before, which a simulator knows,

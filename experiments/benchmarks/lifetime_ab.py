@@ -27,12 +27,12 @@ import numpy as np
 from ab_offline import SIGNAL_DAYS, Offline, Rows, Slope, Value, Worth, lift, lift_interval, robust, weighted
 from ab_platform import Lift, Platform, Scorer, true_lift
 from ab_rankers import Knowledge, Learned, spaces, spaces_of_run, treatments
-from scipy.stats import spearmanr
 
 from recdistill.ingest.synthetic import Truth
 from recdistill.ingest.synthetic.config import WorldConfig
 from recdistill.lifetime.policy import effective_sample_size
 from recdistill.lifetime.propensities import look_propensities
+from recdistill.lifetime.surrogate import rank_correlation
 
 HORIZONS = (7, 30)
 TRAINED, VALUED, SWITCH = 24, 38, 52  # first days: of rows that train rankers, that value policies, of the A/B test
@@ -159,7 +159,9 @@ def ab_tests(config: WorldConfig, *, run: Path | None, name: str, draws: int) ->
 
     tests = [(ranker, OWN) for ranker in rankers if ranker != OWN]
     for kind in ("learned, ", "own + learned, "):
-        tests += [(kind + group, kind + "no vectors") for group in groups if kind + group in rankers and group in everything]
+        tests += [
+            (kind + group, kind + "no vectors") for group in groups if kind + group in rankers and group in everything
+        ]
     pairs = []
     for ranker, against in tests:
         treated, control = foretold[ranker], foretold[against]
@@ -212,7 +214,8 @@ def print_slope(days: int, slope: Slope) -> None:
 def print_pairs(pairs: Sequence[Pair]) -> None:
     """A row a pair."""
     print(
-        f"\n{'world':<9}{'ranker':<29}{'against':<27}{'LT':>2}{'true lift':>20}{'as lived':>19}{'foretold':>28}{'ESS':>6}"
+        f"\n{'world':<9}{'ranker':<29}{'against':<27}{'LT':>2}{'true lift':>20}{'as lived':>19}{'foretold':>28}"
+        f"{'ESS':>6}"
     )
     for pair in sorted(pairs, key=lambda pair: (pair.days, pair.true.value)):
         limits = "" if pair.interval is None else f"[{pair.interval[0]:+.3f}, {pair.interval[1]:+.3f}]"
@@ -243,7 +246,7 @@ def print_verdicts(pairs: Sequence[Pair]) -> None:
 
 
 def verdict(pairs: Sequence[Pair], estimate: str) -> Mapping[str, tuple[float, float, float]]:
-    """Figures with their intervals: sign accuracy over significant pairs and all, Spearman, true size a foretold one."""
+    """Sign accuracy over significant pairs and over all, Spearman, true size a foretold one; each with its interval."""
     true, later = (np.array([getattr(pair, of).value for pair in pairs]) for of in ("true", "later"))
     said = np.array([pair.predicted[estimate] for pair in pairs])
     sure = np.array([pair.true.significant for pair in pairs])
@@ -255,7 +258,7 @@ def verdict(pairs: Sequence[Pair], estimate: str) -> Mapping[str, tuple[float, f
         return [
             float(certain.mean()) if len(certain) else np.nan,
             float(right.mean()),
-            float(spearmanr(true[at], said[at]).statistic),
+            rank_correlation(true[at], said[at]),
             float((true[at] * said[at]).sum() / size),
             float((later[at] * said[at]).sum() / size),
         ]

@@ -5,9 +5,9 @@ LT-n observed       days among the next n on which the user is active; unknown w
 retention           share of users active on each of the next n days, its area their mean LT-n (``retention``)
 next return         days until the next active day; censored at the log's end, so Kaplan-Meier (``returns``), as the
                     return time of RLUR (Cai et al., arXiv 2302.01724)
-surrogate index     LT-n as a regression on the signals of a first window, fitted on an earlier cohort, judged on a later
-                    (``plan``, ``signals``, ``surrogate``; Athey, Chetty, Imbens, Kang, NBER w26463; for long-term
-                    satisfaction: arXiv 2311.11922)
+surrogate index     LT-n as a regression on the signals of a first window, fitted on an earlier cohort, judged on a
+                    later (``plan``, ``signals``, ``cohort``, ``surrogate``; Athey, Chetty, Imbens, Kang, NBER w26463;
+                    for long-term satisfaction: arXiv 2311.11922)
 policy value        what the order of another ranker would have been worth on logged impressions: self-normalised
                     importance weighting and doubly robust (``policy``), from propensities of positions or a softmax
                     (``propensities``)

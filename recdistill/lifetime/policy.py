@@ -45,8 +45,9 @@ def doubly_robust(
     """A model's value of the policy, and importance weighting of what the model got wrong.
 
     Σ target · merit / Σ target + Σ w · (reward − look · merit) / Σ w · look (Dudík, Langford, Li, ICML 2011; with looks
-    that the log does not show: Oosterhuis, TOIS 2023). Right if the propensities or the merits are. Where ``propensity``
-    is ``look`` and nothing is clipped it equals :func:`snips` for any merits: the gain is where positions are chance.
+    that the log does not show: Oosterhuis, TOIS 2023). Right if the propensities or the merits are. Where the
+    propensity is ``look`` and nothing is clipped, the merits cancel and it equals :func:`snips`: the gain is where
+    positions are chance.
 
     Args:
         merit: [n] predicted reward if looked at.

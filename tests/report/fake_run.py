@@ -377,11 +377,13 @@ def _rank(folder: Path, users: int, seed: int) -> pd.DataFrame:
     for name, r2 in (("surrogate", 0.41), ("naive", 0.33)):
         add(name, "lt", "lt7_r2", r2, 0.05)
         add(name, "lt", "lt7_rank_correlation", r2 + 0.2, None)
+        add(name, "lt", "lt7_calibration_slope", r2 + 0.5, None)
     table = pd.DataFrame(rows)
     write_table(table, folder / "metric_records.parquet")
     lifetime = {
-        "lt7": {"computed": True, "asked_days": 7, "observed_days": 7, "r2": 0.41},
+        "lt7": {"computed": True, "asked_days": 7, "observed_days": 7, "r2": 0.41, "calibration_slope": 0.91},
         "lt30": {"computed": False, "reason": "the log spans 4 days; six are needed"},
+        "observed": {"users": 90, "retention_day_7": 0.25, "mean_days_away_7": 3.5, "mean_days_away_30": None},
     }
     write_json(
         {

@@ -160,6 +160,9 @@ def test_lifetime_is_called_a_proxy(html: str) -> None:
     for table in re.findall(r"<table>.*?</table>", section, re.DOTALL)[:1]:
         assert "Days (proxy)" in table
     assert "LT30: not computed, the log spans 4 days" in section
+    assert "Surrogate on a later cohort: R² 0.4100, calibration slope 0.9100." in section
+    assert "surrogate · LT7 · calibration slope (1 is right)" in section
+    assert "mean days away 7" in section
 
 
 def test_it_can_be_read_without_seeing(page: _Page) -> None:

@@ -12,6 +12,12 @@ from recdistill.report.sections.generic import facts
 from recdistill.report.sections.overview import cell, figures, subjects_table
 
 _HORIZONS = ("lt7", "lt30")
+_FITS = {
+    "r2": "R²",
+    "rank_correlation": "rank correlation",
+    "calibration_slope": "calibration slope (1 is right)",
+    "calibration_error": "calibration error, days",
+}
 
 
 def ranker(run: RunFolder) -> Section:
@@ -73,28 +79,28 @@ def lifetime(run: RunFolder) -> Section:
             "These are proxies, not measurements. LT-n is the number of days on which a user is active within the "
             "next n; online it is measured by an A/B test. Here a surrogate index, fitted on an earlier cohort, "
             "predicts it from what the ranker's order would have changed. It holds only as far as the surrogate "
-            "explains return, which its R² on a later cohort shows.",
+            "explains return, which its R² and calibration on a later cohort show.",
             "warning",
         )
     ]
     for horizon in _HORIZONS:
         proxy = figures(table, ("lt", "all", f"{horizon}_proxy"))
-        if proxy:
-            blocks.append(_proxies(table, horizon, proxy))
         report = reports.get(horizon)
+        if proxy:
+            blocks.append(_proxies(table, horizon, proxy, _surrogate(report)))
         if isinstance(report, dict):
             if report.get("reason"):
                 blocks.append(Text(f"{horizon.upper()}: not computed, {report['reason']}.", "note"))
             blocks.append(Fold(f"{horizon.upper()}: the surrogate", (facts(report),)))
     fits = [
         (subject, metric, figure)
-        for metric in ("lt7_r2", "lt7_rank_correlation", "lt30_r2", "lt30_rank_correlation")
+        for metric in (f"{horizon}_{fit}" for horizon in _HORIZONS for fit in _FITS)
         for subject, figure in figures(table, ("lt", "all", metric)).items()
     ]
     if fits:
         rows = tuple(
             Row(
-                f"{wording.plain(subject)} · {metric[:4].strip('_').upper()} · {_fit(metric)}",
+                f"{wording.plain(subject)} · {metric.split('_')[0].upper()} · {_FITS[metric.split('_', 1)[1]]}",
                 (cell("r2", figure, best=False),),
             )
             for subject, metric, figure in fits
@@ -104,10 +110,13 @@ def lifetime(run: RunFolder) -> Section:
                 "How well the surrogate predicts a later cohort (naive: from recent activity alone)", ("Value",), rows
             )
         )
+    if isinstance(reports.get("observed"), dict):
+        caption = "What the log itself shows of return: retention after a first day, days away (Kaplan-Meier)"
+        blocks.append(Fold(caption, (facts(reports["observed"]),)))
     return Section("lifetime", title, tuple(blocks))
 
 
-def _proxies(table: Any, horizon: str, proxy: dict[str, dict[str, Any]]) -> Table:
+def _proxies(table: Any, horizon: str, proxy: dict[str, dict[str, Any]], surrogate: str) -> Table:
     metric = f"{horizon}_proxy"
     delta = figures(table, ("lt", "all", f"{metric}_delta"))
     rows = []
@@ -127,9 +136,15 @@ def _proxies(table: Any, horizon: str, proxy: dict[str, dict[str, Any]]) -> Tabl
             )
         )
     days = horizon.removeprefix("lt")
-    caption = f"Proxy of LT{days}: predicted active days among the next {days}, 95 % intervals over users"
+    caption = f"Proxy of LT{days}: predicted active days among the next {days}, 95 % intervals over users.{surrogate}"
     return Table(caption, ("Days (proxy)", "Against none (proxy)"), tuple(rows), corner="Added features")
 
 
-def _fit(metric: str) -> str:
-    return "R²" if metric.endswith("r2") else "rank correlation"
+def _surrogate(report: Any) -> str:
+    """The surrogate's fit, to stand beside what it predicts."""
+    if not isinstance(report, dict) or "r2" not in report:
+        return ""
+    said = f"R² {wording.number('r2', report['r2'])}"
+    if "calibration_slope" in report:
+        said += f", calibration slope {wording.number('calibration_slope', report['calibration_slope'])}"
+    return f" Surrogate on a later cohort: {said}."
