@@ -36,6 +36,8 @@ class Slope:
 
     Attributes:
         satisfaction, behaviours: days that one more of each brings under a policy that stays on.
+        by_clicks: the same of one click a look more, behaviours moving with clicks as they do in the log; its interval
+            over users. Where that does not keep off zero, the log cannot say what is good.
         r2, rho, calibration_slope, naive_r2: out of time.
     """
 
@@ -43,6 +45,8 @@ class Slope:
     plan: Plan
     satisfaction: float
     behaviours: float
+    by_clicks: float
+    interval: tuple[float, float] | None
     r2: float
     rho: float
     calibration_slope: float
@@ -100,11 +104,12 @@ class Offline:
             self.look[self.arm.position[rows] - 1],
         )
 
-    def slope(self, *, days: int) -> Slope:
-        """Fit the surrogate of LT-``days`` on earlier windows of half the users, judge it on later ones of the others.
+    def slope(self, *, days: int, draws: int) -> Slope:
+        """The surrogate of LT-``days``: judged out of time, then fitted on all entries before the switch.
 
-        Before the switch there is no room for two cohorts whose outcomes of thirty days do not overlap. Those of
-        different users share no event.
+        It is judged on later windows of half the users after a fit on earlier ones of the others: before the switch
+        there is no room for two cohorts whose outcomes of thirty days do not overlap, but those of different users
+        share no event.
         """
         last = self.platform.switch - 1
         weeks = (self.platform.switch - days - WARM_UP) // SIGNAL_DAYS
@@ -112,25 +117,30 @@ class Offline:
         plan = Plan(days, days, SIGNAL_DAYS, 0, last, middle)
         past = self.events.past(users=len(self.platform.users), until=middle)
         category = self.platform.catalogue.genre.astype(np.int64)
-        halves = []
-        for half, (start, stop) in enumerate(((WARM_UP, middle), (middle, last + 1 - days))):
-            signals, outcome = cohort(
-                self.events, category=category, past=past, plan=plan, start=start, stop=stop + days
-            )
-            of_half = np.flatnonzero(signals.user % 2 == half)
-            halves.append((signals.take(of_half), outcome[of_half]))
-        surrogate = Surrogate.fit(*halves[0], horizon=days)
-        signals, outcome = halves[1]
-        predicted, slopes = surrogate.predict(signals), surrogate.slopes()
+        signals, outcome = cohort(self.events, category=category, past=past, plan=plan, start=WARM_UP, stop=last + 1)
+        early, even = signals.end <= middle, signals.user % 2 == 0
+        fitted, judged = np.flatnonzero(early & even), np.flatnonzero(~early & ~even)
+        trial = Surrogate.fit(signals.take(fitted), outcome[fitted], horizon=days)
+        later, came = signals.take(judged), outcome[judged]
+        predicted = trial.predict(later)
+        a_click = float(signals.behaviours.mean() / signals.satisfaction.mean())
+        surrogate = Surrogate.fit(signals, outcome, horizon=days)
+        slopes = surrogate.slopes()
+
+        def drawn(at: np.ndarray) -> float:
+            return _by_clicks(Surrogate.fit(signals.take(at), outcome[at], horizon=days), a_click)
+
         return Slope(
             surrogate,
             plan,
             slopes["satisfaction"] + slopes["prior_satisfaction"],
             slopes["behaviours"],
-            r_squared(outcome, predicted),
-            rank_correlation(outcome, predicted),
-            calibration(outcome, predicted).slope,
-            r_squared(outcome, surrogate.predict_naive(signals)),
+            _by_clicks(surrogate, a_click),
+            by_user(drawn, signals.user, draws=draws, seed=self.seed),
+            r_squared(came, predicted),
+            rank_correlation(came, predicted),
+            calibration(came, predicted).slope,
+            r_squared(came, trial.predict_naive(later)),
         )
 
     def rows(self, ranker: Scorer | None, *, random: bool) -> Rows:
@@ -200,6 +210,11 @@ class Offline:
         )
         under, _ = under_ranker(signals, entry, logit=logit, behaviours=behaviours, sharpness=1.0, clip=self.clip)
         return float(slope.surrogate.index(under).mean())
+
+
+def _by_clicks(surrogate: Surrogate, a_click: float) -> float:
+    slopes = surrogate.slopes()
+    return slopes["satisfaction"] + slopes["prior_satisfaction"] + a_click * slopes["behaviours"]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,11 @@ Command: python experiments/benchmarks/lifetime_ab.py [--seeds 1 2 3] [--users 5
     recdistill run experiments/recipes/demo.yaml data.world.days=90 data.world.seed=1 split.validation=0.35 \\
         split.test=0.4 --out RUN, then: python experiments/benchmarks/lifetime_ab.py --run RUN
 Time: about a minute a seed and platform on one idle core with 5,000 users. Memory: under 2 GB.
-Expected: by the first estimate of each platform above 90 % of signs right where the true effect is significant, and a
-Spearman above .9; the order of ranked pages against the log's own order fails on "page".
+Expected: on "list" above 95 % of signs right where the true effect is significant and a Spearman above .9 by the order
+of ranked pages, on "page" above 85 % and .75 by the pages drawn at random, whose clicks are few: more users, surer
+signs. The order of ranked pages against the log's own order (not the ranker's, scored anew) gets signs wrong on "page".
+Sizes are right within a factor of four: LT7 is foretold as if the ranker had taken hold at once. With a few hundred
+users the surrogate's slope is not off zero, and all signs may turn round: its interval is printed.
 """
 
 from __future__ import annotations
@@ -35,8 +38,8 @@ from recdistill.lifetime.propensities import look_propensities
 from recdistill.lifetime.surrogate import rank_correlation
 
 HORIZONS = (7, 30)
-TRAINED, VALUED, SWITCH = 24, 38, 52  # first days: of rows that train rankers, that value policies, of the A/B test
-RANDOM_SHARE = 0.1
+TRAINED, VALUED, SWITCH = 24, 34, 52  # first days: of rows that train rankers, that value policies, of the A/B test
+RANDOM_SHARE = 0.15
 CLIP = 20.0
 PLATFORMS: dict[str, dict[str, Any]] = {
     "list": {"items": 6_000, "slots": 8, "candidates": 8, "position_decay": 0.7},
@@ -141,7 +144,7 @@ def ab_tests(config: WorldConfig, *, run: Path | None, name: str, draws: int) ->
     groups = {"no vectors": (), **{space: (space,) for space in vectors}, "all vectors": everything}
     learned = {group: Learned.fit(before, now, of, base, train, look=look) for group, of in groups.items()}
     offline = Offline(platform, base, VALUED, look, learned["all vectors"], CLIP, config.seed)
-    slopes = {days: offline.slope(days=days) for days in HORIZONS}
+    slopes = {days: offline.slope(days=days, draws=max(draws // 4, 10)) for days in HORIZONS}
     for days, slope in slopes.items():
         print_slope(days, slope)
     # Where all that a ranker orders is shown, every page tells; else only those drawn at random do.
@@ -205,8 +208,8 @@ def print_slope(days: int, slope: Slope) -> None:
     """The surrogate of LT-``days``."""
     print(
         f"  surrogate of LT{days}, out of time: R² {slope.r2:.3f} (active days alone {slope.naive_r2:.3f}), rank "
-        f"correlation {slope.rho:.3f}, calibration slope {slope.calibration_slope:.2f}; days by satisfaction "
-        f"{slope.satisfaction:+.2f}, by behaviours {slope.behaviours:+.2f}",
+        f"correlation {slope.rho:.3f}, calibration slope {slope.calibration_slope:.2f}; days by a click a look "
+        f"{slope.by_clicks:+.2f}" + ("" if slope.interval is None else " [{:+.2f}, {:+.2f}]".format(*slope.interval)),
         flush=True,
     )
 

@@ -139,6 +139,9 @@ def _one_horizon(
     predictions = {"surrogate": surrogate.predict(signals), "naive": surrogate.predict_naive(signals)}
     about |= {"computed": True, "mean_observed": float(outcome.mean())}
     about["mean_predicted"] = float(predictions["surrogate"].mean())
+    # What a ranker changes: if a slope were negative, a ranker that pleases more would be predicted fewer days.
+    slopes = surrogate.slopes()
+    about |= {f"days_by_{name}": slopes[name] for name in ("satisfaction", "behaviours")}
     for name, predicted in predictions.items():
         r2 = r_squared(outcome, predicted)
         limits = _r_squared_interval(signals.user, outcome, predicted, draws=draws, seed=seed)

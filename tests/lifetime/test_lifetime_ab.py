@@ -116,8 +116,10 @@ def test_the_log_foretells_who_wins(ab: Any, platform: Any, arms: dict[str, Any]
 
     for random in (True, False):
         assert worth(best, random=random) > worth(platform.own, random=random) > worth(worst, random=random)
-    slope = offline.slope(days=7)
-    assert slope.satisfaction > 0
+    slope = offline.slope(days=7, draws=10)
+    assert slope.by_clicks > 0
+    assert slope.interval is not None
+    assert slope.interval[0] < slope.by_clicks < slope.interval[1]
     rows = {name: offline.rows(ranker, random=False) for name, ranker in (("best", best), ("own", platform.own))}
     limits = ab.ab_offline.lift_interval(
         ab.ab_offline.weighted, rows["best"], rows["own"], slope, share=0.8, draws=50, seed=0
