@@ -36,9 +36,7 @@ class CrossNetwork(BaseModel):
         self.embedding_layer = FeatureEmbedding(feature_map, params["embedding_dim"])
         width = feature_map.sum_emb_out_dim()
         self.cross = CrossNetV2(width, params["cross_layers"])
-        self.deep = MLP_Block(
-            input_dim=width, hidden_units=params["hidden_units"], dropout_rates=params["net_dropout"]
-        )
+        self.deep = MLP_Block(input_dim=width, hidden_units=params["hidden_units"], dropout_rates=params["net_dropout"])
         self.last = torch.nn.Linear(width + params["hidden_units"][-1], 1)
         self.compile(params["optimizer"], params["loss"], params["learning_rate"])
         self.reset_parameters()

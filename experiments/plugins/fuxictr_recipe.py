@@ -91,7 +91,11 @@ def train(python: Path, out: Path, experiment: str, *, seed: int) -> float:
 def _columns(joined: pd.DataFrame, *, match: list[str], levels: list[str]) -> pd.DataFrame:
     """The rows as FuxiCTR reads them: ids and semantic-ID prefixes as strings, numbers without gaps."""
     item = joined[names.ITEM_ID].astype(str)
-    columns = {LABEL: joined[LABEL].astype(float), names.USER_ID: joined[names.USER_ID].astype(str), names.ITEM_ID: item}
+    columns = {
+        LABEL: joined[LABEL].astype(float),
+        names.USER_ID: joined[names.USER_ID].astype(str),
+        names.ITEM_ID: item,
+    }
     columns |= {name: joined[name].astype(float).fillna(0.0) for name in (*BASE, *match)}
     prefix = None
     for name in levels:

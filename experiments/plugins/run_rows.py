@@ -135,9 +135,7 @@ def _before(rows: pd.DataFrame, events: pd.DataFrame, keys: list[str]) -> pd.Dat
         events=of_keys.cumcount() + 1.0, positives=of_keys[LABEL].cumsum().astype(float), last=events[names.TIMESTAMP]
     )
     met = met.drop_duplicates([*keys, names.TIMESTAMP], keep="last")
-    found = pd.merge_asof(
-        rows[[*keys, names.TIMESTAMP]], met, on=names.TIMESTAMP, by=keys, allow_exact_matches=False
-    )
+    found = pd.merge_asof(rows[[*keys, names.TIMESTAMP]], met, on=names.TIMESTAMP, by=keys, allow_exact_matches=False)
     return found.fillna({"events": 0.0, "positives": 0.0})
 
 

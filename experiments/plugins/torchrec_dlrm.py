@@ -4,7 +4,8 @@ Purpose: torchrec.models.dlrm.DLRM on user id, item id and counters; then the sa
 semantic IDs and match features of an export. What is added stands in Inputs and build. Trained on a run's validation
 window, tested on its test window, with the vectors of the fit that has seen neither; the newest fifth of the training
 rows chooses the epoch.
-Command: python experiments/plugins/torchrec_dlrm.py RUN --out FOLDER [--seeds 3]     (RUN: recdistill run RECIPE --out RUN)
+Command: python experiments/plugins/torchrec_dlrm.py RUN --out FOLDER [--seeds 3]
+         (RUN: recdistill run RECIPE --out RUN)
 Time: a minute or two on two cores for 30,000 rows in each window. Memory: about 1.5 GB.
 Expected: AUC with our features above AUC without.
 """

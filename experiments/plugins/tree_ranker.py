@@ -4,7 +4,8 @@ Purpose: gradient-boosted trees on counters of user and item, without and with t
 from an export: 16 projected coordinates, semantic IDs, match features. Trained on a run's validation window, tested on
 its test window, with the vectors of the fit that has seen neither; the newest fifth of the training rows tells when to
 stop.
-Command: python experiments/plugins/tree_ranker.py RUN --out FOLDER [--seeds 3]     (RUN: recdistill run RECIPE --out RUN)
+Command: python experiments/plugins/tree_ranker.py RUN --out FOLDER [--seeds 3]
+         (RUN: recdistill run RECIPE --out RUN)
 LightGBM is the extra "lightgbm": pip install "recdistill[lightgbm]"; without it its rows are left out.
 Time: under a minute on two cores for 30,000 rows in each window. Memory: under 1 GB.
 Expected: AUC with our columns above AUC without.

@@ -22,7 +22,9 @@ def known_bags(rows: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
     known = rows >= 0
     if lengths is None:
         return rows[known], known.to(torch.int64)
-    return rows[known], torch.zeros_like(lengths, dtype=torch.int64).index_add_(0, bag_of(lengths), known.to(torch.int64))
+    return rows[known], torch.zeros_like(lengths, dtype=torch.int64).index_add_(
+        0, bag_of(lengths), known.to(torch.int64)
+    )
 
 
 def bag_of(lengths: Tensor) -> Tensor:

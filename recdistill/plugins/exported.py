@@ -29,11 +29,13 @@ class Exported:
         embeddings: n items' vectors, by id.
         codes: [n, L] int32, in the order of ``embeddings.ids``; -1 for an item without a semantic ID.
         sizes: how many codes each level has, those that no item uses included.
+        residual: a level codes what the levels before it left over; else every level codes the vector itself.
     """
 
     embeddings: EmbeddingTable
     codes: np.ndarray
     sizes: tuple[int, ...]
+    residual: bool = True
 
     @classmethod
     def read(cls, folder: Path) -> Exported:
@@ -48,7 +50,8 @@ class Exported:
         absent = [name for name in (names.ITEM_ID, names.CODES) if name not in table.column_names]
         if absent:
             raise UserError(f"{path}: column '{absent[0]}' is missing", remedy="see data_contracts/semantic_ids.yaml")
-        sizes = tuple(int(size) for size in read_metadata(path).get("sizes", ()))
+        about = read_metadata(path)
+        sizes = tuple(int(size) for size in about.get("sizes", ()))
         if not sizes:
             raise UserError(
                 f"{path}: the file's metadata do not say how many codes a level has",
@@ -66,7 +69,7 @@ class Exported:
             )
         codes = np.full((len(embeddings.ids), len(sizes)), -1, dtype=np.int32)
         codes[rows] = given
-        return cls(embeddings, codes, sizes)
+        return cls(embeddings, codes, sizes, residual=about.get("method") != "kmeans")
 
 
 def _matrix(column: pa.ChunkedArray, sizes: tuple[int, ...], path: Path) -> np.ndarray:
@@ -74,7 +77,8 @@ def _matrix(column: pa.ChunkedArray, sizes: tuple[int, ...], path: Path) -> np.n
     flat = lists.flatten()
     if lists.null_count or flat.null_count or len(flat) != len(lists) * len(sizes):
         raise UserError(
-            f"{path}: column '{names.CODES}' has rows without {len(sizes)} codes", remedy="leave items without codes out"
+            f"{path}: column '{names.CODES}' has rows without {len(sizes)} codes",
+            remedy="leave items without codes out",
         )
     codes = flat.to_numpy().astype(np.int32).reshape(len(lists), len(sizes))
     if ((codes < 0) | (codes >= np.asarray(sizes))).any():

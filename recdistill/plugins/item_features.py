@@ -46,7 +46,7 @@ class ItemFeatures(nn.Module):
         super().__init__()
         self.vocabulary = ItemVocabulary(exported.embeddings.ids)
         self.student = StudentTable(exported.embeddings.vectors, centre=centre, trainable=trainable)
-        self.sids = SemanticIdBags(exported.codes, sizes=exported.sizes, max_rows=max_rows)
+        self.sids = SemanticIdBags(exported.codes, sizes=exported.sizes, residual=exported.residual, max_rows=max_rows)
 
     @classmethod
     def read(cls, folder: Path, *, centre: bool = True, trainable: bool = False, max_rows: int = 1 << 20) -> Self:
@@ -74,9 +74,10 @@ class ItemFeatures(nn.Module):
     def add(self, exported: Exported) -> int:
         """Add the items that are not known yet: vectors of the same student, coded with the same codebooks.
 
-        An export fits its codebooks anew. To a ranker that is in service new items come by the student and codebooks
-        that it was trained on: ``Exported(table, Codebooks.load(path).encode(table.vectors), sizes)``, where the
-        table has the vectors that ``student.encode`` gives the items.
+        An export fits its codebooks anew unless it continues earlier IDs. To a ranker that is in service new items
+        come by the student and the codebooks that it was trained on:
+        ``Exported(table, Codebooks.load(path).encode(table.vectors), sizes)``, where the table has the vectors that
+        ``student.encode`` gives the items. What is known already stays as it is.
 
         Returns:
             How many there were.

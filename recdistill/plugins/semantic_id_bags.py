@@ -2,9 +2,9 @@
 
 Shapes: n items, L levels, N rows in B bags.
 
-An ID's prefixes are the features (TIGER, arXiv 2305.05065; Singh et al., arXiv 2306.08121, "SPM/N-gram" tables): a
-code of a finer level says little without those before it. Items that share a prefix share what is learned of it, new
-ones too.
+Where a level codes what those before it left over, an ID's prefixes are the features (as the n-grams of Singh et al.,
+arXiv 2306.08121, that begin with the first code): such a code says little by itself. Items that share a prefix share
+what is learned of it, new ones too.
 """
 
 from __future__ import annotations
@@ -22,19 +22,21 @@ from recdistill.errors import UserError
 from recdistill.plugins.bags import known_bags
 from recdistill.plugins.resizing import take_shapes
 
-_MAY_DIFFER = 0.01  # of two machines' rounding, where a vector lies between two codes
+_LEAST_KEPT = 0.5  # codebooks begun anew give hardly an item the ID it had; those continued from it most
 
 
 class SemanticIdBags(nn.Module):
     """From item rows (``ItemVocabulary.rows``) to a KeyedJaggedTensor of ID prefixes, and the tables for them.
 
     Level l has a table of ``k_1 · … · k_l`` vectors; where that is more than ``max_rows``, prefixes are hashed into so
-    many. An item without codes has an empty bag, and new items need no new vectors. A module without weights: the
-    codes travel in ``state_dict``, however many items there are; the sizes have to be the same.
+    many. Levels that each code the vector itself are features by themselves, and have ``k_l``. An item without codes
+    has an empty bag, and new items need no new vectors. A module without weights: the codes travel in ``state_dict``,
+    however many items there are; the sizes have to be the same.
 
     Args:
         codes: [n, L] codes, coarse to fine; -1 in the first level for an item that has none.
         sizes: how many codes each level has.
+        residual: a level codes what those before it left over; else the vector itself.
         max_rows: most vectors of a level's table.
 
     Memory: 8 · n · L bytes.
@@ -44,9 +46,12 @@ class SemanticIdBags(nn.Module):
     sizes: Tensor  # [L] int64
     table_rows: Tensor  # [L] int64
 
-    def __init__(self, codes: np.ndarray, *, sizes: Sequence[int], max_rows: int = 1 << 20) -> None:
+    def __init__(
+        self, codes: np.ndarray, *, sizes: Sequence[int], residual: bool = True, max_rows: int = 1 << 20
+    ) -> None:
         super().__init__()
-        totals = [math.prod(map(int, sizes[: at + 1])) for at in range(len(sizes))]  # may pass 2^63
+        self._residual = residual
+        totals = [math.prod(map(int, sizes[: at + 1] if residual else [sizes[at]])) for at in range(len(sizes))]
         rows = [min(total, max_rows) for total in totals]
         self._exact = [total <= max_rows for total in totals]
         self.register_buffer("sizes", torch.tensor(list(sizes), dtype=torch.int64))
@@ -99,7 +104,7 @@ class SemanticIdBags(nn.Module):
         self.prefixes = torch.cat([self.prefixes, self._numbered(codes).to(self.prefixes.device)])
 
     def check_codes(self, rows: Tensor, codes: np.ndarray, *, sizes: Sequence[int]) -> None:
-        """Refuse codes of other codebooks: an export fits its codebooks on its own catalogue.
+        """Refuse codes of other codebooks: an export fits its codebooks anew unless it continues earlier IDs.
 
         Args:
             rows: [m] int64 rows of items that are known already.
@@ -107,7 +112,7 @@ class SemanticIdBags(nn.Module):
             sizes: of the other table's levels.
 
         Raises:
-            UserError: the levels' sizes differ, or more than one in a hundred of the known items' codes.
+            UserError: the levels' sizes differ, or fewer than half of the known items have the ID that they had.
         """
         remedy = "code the new items with the codebooks of the export that the ranker was trained on"
         if list(sizes) != self.sizes.tolist():
@@ -115,7 +120,7 @@ class SemanticIdBags(nn.Module):
                 f"levels of {list(sizes)} codes; the ranker's tables are made for {self.sizes.tolist()}", remedy=remedy
             )
         other = (self._numbered(codes) != self.prefixes[rows].cpu()).any(dim=1)
-        if len(other) and other.double().mean() > _MAY_DIFFER:
+        if len(other) and 1 - other.double().mean() < _LEAST_KEPT:
             raise UserError(
                 f"{int(other.sum())} of {len(other)} items that both know have other semantic IDs here", remedy=remedy
             )
@@ -132,6 +137,8 @@ class SemanticIdBags(nn.Module):
         exact = np.zeros(len(codes), dtype=np.int64)
         columns = []
         for at, rows in enumerate(self.table_rows.tolist()):
+            if not self._residual:  # each level begins anew
+                mixed, exact = np.zeros_like(mixed), np.zeros_like(exact)
             code = np.where(none[:, 0], 0, codes[:, at])
             mixed = _mix(mixed + code.astype(np.uint64) + np.uint64(1))
             column = (mixed % np.uint64(rows)).astype(np.int64)
@@ -145,8 +152,9 @@ class SemanticIdBags(nn.Module):
             loaded = state_dict.get(prefix + name)
             if loaded is not None and loaded.tolist() != getattr(self, name).tolist():
                 raise UserError(
-                    f"the state's semantic IDs have {name} {loaded.tolist()}, this ranker's {getattr(self, name).tolist()}",
-                    remedy="build the ranker from an export with the codebook sizes, and with the max_rows, it had then",
+                    f"the state's semantic IDs have {name} {loaded.tolist()}, this ranker's "
+                    f"{getattr(self, name).tolist()}",
+                    remedy="build the ranker on codebooks of the sizes, and with the max_rows, that it had then",
                 )
         take_shapes(self, ("prefixes",), state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *rest)

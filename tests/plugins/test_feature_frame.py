@@ -1,0 +1,150 @@
+"""Our columns beside a team's own rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from plugin_exports import codes_of, vectors_of, write_export, write_match
+
+from recdistill.errors import UserError
+from recdistill.plugins import FeatureJoin, Keys, Projection, feature_frame
+
+TIMES = pd.to_datetime(["2025-01-01 00:00:01", "2025-01-01 00:00:02", "2025-01-02 00:00:00"], utc=True).as_unit("us")
+
+
+def keys(user: list, item: list, times: list[int]) -> pd.DataFrame:
+    return pd.DataFrame({"user_id": user, "item_id": item, "timestamp": TIMES[times]})
+
+
+@pytest.fixture
+def export(tmp_path: Path) -> Path:
+    """Items 10, 20, 30 and 40, of which 40 has no codes; match features of five events, one of them twice."""
+    folder = write_export(
+        tmp_path / "export", [10, 20, 30, 40], vectors=vectors_of(4), codes=codes_of(3), coded=[10, 20, 30]
+    )
+    logged = keys(["a", "a", "b", "b", "b"], [10, 20, 10, 30, 30], [0, 1, 2, 0, 0])
+    write_match(folder, logged, match_mean=[0.1, 0.2, 0.3, np.nan, np.nan], match_items=[1, 2, 3, 0, 0])
+    return folder
+
+
+def test_rows_keep_their_order_and_index_and_get_what_is_theirs(export) -> None:
+    rows = keys(["b", "a", "b"], [10, 20, 30], [2, 1, 0]).assign(label=[1, 0, 1]).set_index(pd.Index([7, 7, 3]))
+    joined = feature_frame(rows, export)
+    pd.testing.assert_frame_equal(joined[rows.columns.tolist()], rows)
+    # item i of n has codes (i % 4, i // 4 % 3): 10 is the first
+    assert joined["sid_0"].tolist() == [0, 1, 2]
+    assert joined["sid_1"].tolist() == [0, 0, 0]
+    np.testing.assert_allclose(joined["match_mean"], [0.3, 0.2, np.nan], atol=1e-7)
+    assert joined["match_items"].tolist() == [3, 2, 0]
+    unit = vectors_of(4) / np.linalg.norm(vectors_of(4), axis=1, keepdims=True)
+    centred = unit - unit.mean(axis=0)
+    centred /= np.linalg.norm(centred, axis=1, keepdims=True)
+    ours = joined[[name for name in joined if name.startswith("student_")]].to_numpy()
+    assert ours.shape == (3, 8)  # no more than the vectors are wide
+    np.testing.assert_allclose(ours @ ours.T, centred[[0, 1, 2]] @ centred[[0, 1, 2]].T, atol=1e-5)  # a rotation
+    assert all(joined[name].dtype == np.float32 for name in joined.columns.difference(rows.columns))
+
+
+def test_unknown_items_have_gaps(export) -> None:
+    joined = feature_frame(pd.DataFrame({"item_id": [40, 99]}), export, parts=("vectors", "semantic_ids"))
+    assert joined["student_0"].isna().tolist() == [False, True]
+    assert joined["sid_0"].isna().tolist() == [True, True]
+    assert "match_mean" not in joined
+
+
+def test_rows_without_match_features_are_an_error_unless_they_are_meant(export) -> None:
+    rows = keys(["a", "a", "a"], [10, 10, 30], [0, 1, 0])  # a drawn negative has no row in the export, nor its time
+    with pytest.raises(UserError, match=r"2 of 3 rows have no match features .* tell by the gap"):
+        feature_frame(rows, export)
+    joined = feature_frame(rows, export, partial_match=True)
+    np.testing.assert_allclose(joined["match_items"], [1, np.nan, np.nan])
+    assert "match_items" not in feature_frame(rows, export, parts=("vectors",))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"item_id": ["10", "20"]}, "column 'item_id': ids are strings .*, the export's are integers"),
+        ({"item_id": [10.0, 20.0]}, "column 'item_id': ids are float64"),
+        ({"item_id": pd.array([10, None], dtype="Int64")}, "column 'item_id': 1 of 2 ids are null"),
+        ({"user_id": [1, 2]}, "column 'user_id': ids are integers .*, the export's are strings"),
+        ({"timestamp": TIMES[:2].tz_localize(None)}, r"column 'timestamp' is datetime64\[us\], not a time with a zone"),
+        ({"timestamp": [1, 2]}, "column 'timestamp' is int64"),
+        ({"sid_0": [1, 2]}, r"columns \['sid_0'\] already"),
+        ({"match_mean": [1, 2], "student_3": [1, 2]}, r"columns \['student_3', 'match_mean'\] already"),
+        ({"user_id": None}, "lack column 'user_id'"),
+    ],
+)
+def test_what_does_not_fit_is_an_error_that_names_the_column(export, change, says) -> None:
+    rows = keys(["a", "a"], [10, 20], [0, 1])
+    changed = rows.drop(columns="user_id") if change == {"user_id": None} else rows.assign(**change)
+    with pytest.raises(UserError, match=says):
+        feature_frame(changed, export)
+
+
+def test_names_zones_and_resolutions_may_be_the_teams_own(export) -> None:
+    rows = keys(["a", "b"], [10, 10], [0, 2])
+    own = pd.DataFrame(
+        {
+            "who": rows["user_id"].astype("category"),
+            "what": rows["item_id"].astype("int32"),
+            "when": rows["timestamp"].dt.tz_convert("Asia/Tokyo").dt.as_unit("ns"),
+        }
+    )
+    joined = feature_frame(own, export, keys=Keys(user="who", item="what", timestamp="when"))
+    np.testing.assert_allclose(joined["match_mean"], [0.1, 0.3], atol=1e-7)
+
+
+def test_a_saved_projection_means_the_same_for_a_later_export(export, tmp_path) -> None:
+    join = FeatureJoin(export, parts=("vectors",))
+    join.projection.save(tmp_path / "projection.safetensors")
+    ids = [10, 20, 30, 40, *range(100, 130)]
+    later = write_export(tmp_path / "later", ids, vectors=vectors_of(34), codes=codes_of(34))
+    rows = pd.DataFrame({"item_id": [10, 40]})
+    kept = FeatureJoin(later, parts=("vectors",), projection=Projection.load(tmp_path / "projection.safetensors"))
+    pd.testing.assert_frame_equal(kept(rows), join(rows), atol=1e-6)
+    anew = FeatureJoin(later, parts=("vectors",))
+    assert np.abs(anew(rows)["student_0"] - join(rows)["student_0"]).max() > 0.01  # what is to be avoided
+
+
+def test_projection_is_of_the_first_principal_directions() -> None:
+    rng = np.random.default_rng(0)
+    vectors = (rng.standard_normal((500, 6)) * [5, 1, 1, 0.1, 0.1, 0.1]).astype(np.float32)
+    projected = Projection.fit(vectors, width=2, centre=False)(vectors)
+    units = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert abs(np.corrcoef(projected[:, 0], units[:, 0])[0, 1]) > 0.999
+    with pytest.raises(UserError, match="5 wide, the projection's 6"):
+        Projection.fit(vectors, width=2)(vectors[:, :5])
+
+
+def test_streaming_a_file_gives_what_a_frame_gives(export, tmp_path) -> None:
+    rows = pd.concat([keys(["a", "b", "b"], [10, 10, 30], [0, 2, 0])] * 5, ignore_index=True)
+    rows["note"] = pd.Series([["x"], None, []] * 5)  # what is not ours passes through untouched
+    table = pa.Table.from_pandas(rows)
+    pq.write_table(table, tmp_path / "rows.parquet")
+    join = FeatureJoin(export)
+    join.stream(tmp_path / "rows.parquet", tmp_path / "out.parquet", batch_rows=4)
+    found = pq.read_table(tmp_path / "out.parquet")
+    assert found.select(table.column_names).equals(table)
+    expected = join(rows)
+    for name in join.columns:
+        np.testing.assert_array_equal(found[name].to_numpy(), expected[name])
+
+
+def test_a_stream_that_fails_leaves_no_file(export, tmp_path) -> None:
+    rows = pd.concat([keys(["a"], [10], [0])] * 3 + [keys(["a"], [10], [2])], ignore_index=True)
+    rows.to_parquet(tmp_path / "rows.parquet")
+    with pytest.raises(UserError, match="1 of 4 rows have no match features"):
+        FeatureJoin(export).stream(tmp_path / "rows.parquet", tmp_path / "out.parquet", batch_rows=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["export", "rows.parquet"]
+
+
+def test_an_empty_frame_gets_empty_columns(export) -> None:
+    joined = feature_frame(keys([], [], []), export)
+    assert len(joined) == 0
+    assert joined.columns.tolist()[3:] == FeatureJoin(export).columns
