@@ -31,7 +31,8 @@ from run_rows import BASE, LABEL, RunRows, arguments, read_run
 from recdistill.contracts import names
 from recdistill.contracts.tables import atomic, write_table
 from recdistill.errors import UserError
-from recdistill.plugins import Exported, FeatureJoin, StudentTable
+from recdistill.features.space import Space
+from recdistill.plugins import Exported, FeatureJoin
 
 EXPERIMENTS = ("without", "with")
 VECTOR = "item_vector"  # the item's id once more, which FuxiCTR looks up among the pre-trained vectors
@@ -60,7 +61,7 @@ def write(rows: RunRows, out: Path) -> None:
     for name, part in (("train", rows.fit), ("valid", rows.stop), ("test", rows.test)):
         write_table(_columns(join(part), match=match, levels=levels), out / "rows" / f"{name}.parquet")
     exported = Exported.read(rows.export)
-    vectors = StudentTable(exported.embeddings.vectors, centre=True, trainable=False).weight.numpy()
+    vectors = Space.of(exported.embeddings, exported.embeddings.ids, centre=True).vectors
     with atomic(out / "vectors.npz") as temporary, temporary.open("wb") as stream:
         # Their pre-trained embedding is looked up by strings.
         np.savez(stream, key=np.array([str(item) for item in exported.embeddings.ids]), value=vectors)

@@ -76,6 +76,7 @@ def _lightgbm(fit: pd.DataFrame, stop: pd.DataFrame, test: pd.DataFrame, used: l
         reg_lambda=1.0,
         colsample_bytree=0.5,
         random_state=seed,
+        n_jobs=1,  # so few rows that threads wait for each other
         verbosity=-1,
     )
     stopping = lightgbm.early_stopping(20, verbose=False)

@@ -65,7 +65,7 @@ class StudentTable(nn.Module):
         return self.weight.shape[1]
 
     def forward(self, rows: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean vector of each bag's known items.
+        """Mean vector of each bag's known items; bags of one are the vectors that attention (DIN's, say) asks for.
 
         Args:
             rows: [N] int64, -1 for an unknown item.
