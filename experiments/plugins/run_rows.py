@@ -25,7 +25,7 @@ from recdistill.contracts.log import Log
 from recdistill.contracts.tables import EmbeddingTable, read_metadata, write_table
 from recdistill.errors import UserError
 from recdistill.features.config import MatchConfig, SemanticIdConfig
-from recdistill.features.match import COLUMNS, MatchFeatures
+from recdistill.features.match import MatchFeatures
 from recdistill.features.semantic_ids import fit_codebooks, to_table
 from recdistill.features.space import Space
 from recdistill.plugins.exported import EMBEDDINGS, MATCH, SEMANTIC_IDS
@@ -158,10 +158,13 @@ def _export(student: Path, history: Log, rows: pd.DataFrame, out: Path) -> None:
     table.write(out / EMBEDDINGS)
     mean = Space.of(table, table.ids, centre=True).mean
     books = fit_codebooks(table.ids, table.vectors, mean=mean, sizes=SemanticIdConfig().sizes, seed=0)
-    coded = to_table(table.ids, books.encode(table.vectors))
-    write_table(coded, out / SEMANTIC_IDS, metadata={**table.metadata, "sizes": list(books.sizes)})
+    codes = books.encode(table.vectors)
+    about = {**table.metadata, "sizes": list(books.sizes)}
+    write_table(to_table(table.ids, codes), out / SEMANTIC_IDS, metadata=about)
 
-    match = MatchFeatures.from_log(Space.of(table, history.item_ids, centre=True), history, MatchConfig())
+    space, place = Space.of(table, history.item_ids, centre=True), table.ids.get_indexer(history.item_ids)
+    codes = np.where((place >= 0)[:, None], codes[place], -1)
+    match = MatchFeatures.from_log(space, history, MatchConfig(), codes=codes)
     values = match(
         history.user_ids.get_indexer(rows[names.USER_ID]),
         history.item_ids.get_indexer(rows[names.ITEM_ID]),
@@ -169,5 +172,5 @@ def _export(student: Path, history: Log, rows: pd.DataFrame, out: Path) -> None:
     )
     columns = {name: pa.array(rows[name]) for name in (names.USER_ID, names.ITEM_ID)}
     columns[names.TIMESTAMP] = pa.array(rows[names.TIMESTAMP]).cast(pa.timestamp("us", "UTC"))
-    columns |= {name: pa.array(values[:, at], pa.float32()) for at, name in enumerate(COLUMNS)}
+    columns |= {name: pa.array(values[:, at], pa.float32()) for at, name in enumerate(match.columns)}
     write_table(pa.table(columns), out / MATCH, metadata=table.metadata)

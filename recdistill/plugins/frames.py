@@ -157,8 +157,8 @@ class FeatureJoin:
             raise UserError(
                 f"{total - matched} of {total} rows have no match features in the export, which has those of the "
                 "logged events of the test window; a ranker could tell by the gap which rows were logged",
-                remedy="compute them for all rows alike (recdistill.features.match), leave 'match' out of the parts, "
-                "or set partial_match where a gap says nothing of the label",
+                remedy="compute them for all rows alike (recdistill.features.match_table), leave 'match' out of the "
+                "parts, or set partial_match where a gap says nothing of the label",
             )
 
 
