@@ -157,9 +157,9 @@ def _export(student: Path, history: Log, rows: pd.DataFrame, out: Path) -> None:
     table = EmbeddingTable.read(student)
     table.write(out / EMBEDDINGS)
     mean = Space.of(table, table.ids, centre=True).mean
-    books = fit_codebooks(table.ids, table.vectors, mean=mean, sizes=SemanticIdConfig().sizes, seed=0)
+    books = fit_codebooks(SemanticIdConfig(), table.ids, table.vectors, mean=mean, seed=0)
     codes = books.encode(table.vectors)
-    about = {**table.metadata, "sizes": list(books.sizes)}
+    about = {**table.metadata, "method": SemanticIdConfig().method, "sizes": list(books.sizes)}
     write_table(to_table(table.ids, codes), out / SEMANTIC_IDS, metadata=about)
 
     space, place = Space.of(table, history.item_ids, centre=True), table.ids.get_indexer(history.item_ids)
