@@ -56,3 +56,19 @@ class MatchConfig(Settings):
         32, ge=1, description="clusters of the catalogue by which a history is grouped; at most one per ten items"
     )
     min_behaviours: int = Field(1, ge=1, description="positive behaviours that make an event part of the history")
+
+
+class ReactionConfig(Settings):
+    """How the user reacted to what is like a candidate."""
+
+    last: int = Field(300, ge=1, description="newest events of the user that are compared, pleasing or not")
+    temperatures: tuple[float, ...] = Field(
+        (0.1, 0.3), min_length=1, description="an event at cosine c counts exp((c - 1) / temperature); a column each"
+    )
+
+    @field_validator("temperatures")
+    @classmethod
+    def _above_zero(cls, temperatures: tuple[float, ...]) -> tuple[float, ...]:
+        if min(temperatures) <= 0:
+            raise ValueError("temperatures must be above 0")
+        return temperatures

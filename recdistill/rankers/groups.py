@@ -5,9 +5,7 @@ Shapes: n rows, I items, d width, L levels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,13 +14,11 @@ from recdistill.contracts.log import Log
 from recdistill.contracts.tables import EmbeddingTable
 from recdistill.features.config import SemanticIdConfig
 from recdistill.features.match import MatchFeatures
+from recdistill.features.reactions import ReactionFeatures
 from recdistill.features.semantic_ids import fit_codebooks
 from recdistill.features.space import Space, principal_directions
-from recdistill.rankers.config import Group, RankConfig
+from recdistill.rankers.config import RankConfig
 from recdistill.rankers.rows import Rows
-
-# Tables a run may have been made without: a group that needs one is left out, and rank.json says so.
-OPTIONAL = frozenset({"raw_content", "kernel_ridge", "id_teacher"})
 
 
 @dataclass(frozen=True)
@@ -32,44 +28,27 @@ class TableFeatures:
     Attributes:
         dense: for each set of rows, [n, c] float32, NaN where unknown.
         blocks: widths of the blocks of columns that share a scale, summing to c.
+        vectors: [I, k] float32 principal components of the items, NaN without a vector; k = 0 if left out.
         sparse: for each semantic-ID level, [I] int64 bucket of every item, -1 without a vector.
     """
 
     dense: tuple[np.ndarray, ...]
     blocks: tuple[int, ...]
+    vectors: np.ndarray
     sparse: tuple[np.ndarray, ...]
 
 
-def tables_of(group: Group) -> tuple[str, ...]:
-    """Names of the tables a group is made of."""
-    return () if group == "none" else tuple(group.split("+"))
-
-
-def read_tables(paths: Mapping[str, Path], *, item_ids: pd.Index, seed: int) -> dict[str, EmbeddingTable]:
-    """Read the tables that exist, and make ``random``: normal vectors as wide as the student's, for the same items.
-
-    Args:
-        paths: of raw_content, kernel_ridge, id_teacher and student.
-
-    Raises:
-        UserError: the student's table is missing, or a table is not one.
-    """
-    tables = {name: EmbeddingTable.read(path) for name, path in paths.items() if name not in OPTIONAL or path.exists()}
-    student = tables["student"]
-    noise = np.random.default_rng(seed).standard_normal((len(item_ids), student.vectors.shape[1]), dtype=np.float32)
-    known = student.ids.get_indexer(item_ids) >= 0
-    tables["random"] = EmbeddingTable(item_ids[known], noise[known], metadata={"kind": "random"})
-    return tables
-
-
 def table_features(
-    config: RankConfig, table: EmbeddingTable, *, history: Log, row_sets: tuple[Rows, ...], seed: int
+    config: RankConfig, table: EmbeddingTable, *, history: Log, row_sets: tuple[Rows, ...], own: bool, seed: int
 ) -> TableFeatures:
-    """Match features, semantic IDs and principal components of one table.
+    """Match and reaction features, semantic IDs and principal components of one table.
 
     Codebooks and components are fitted on the table's items, never on labels.
 
-    Memory: 12 · I · d bytes beside the table, plus 4 · n · (7 + L + components) bytes of features.
+    Args:
+        own: whether the log has negatives of its own; else there are no reactions to tell apart.
+
+    Memory: 12 · I · d bytes beside the table, plus 4 · n · (10 + L + components) bytes of features.
     """
     space = Space.of(table, history.item_ids, centre=config.centre)
     dense: list[list[np.ndarray]] = [[] for _ in row_sets]
@@ -85,15 +64,23 @@ def table_features(
             similar[:, -1] = np.log1p(similar[:, -1])
             parts.append(similar)
         blocks += [1] * len(match.columns)
-    if "embedding" in config.features:
-        components = _components(space, width=config.embedding_width)
+    if "reaction" in config.features and own:
+        reaction = ReactionFeatures.from_log(
+            space, history, config.reaction, min_behaviours=config.match.min_behaviours
+        )
         for parts, rows in zip(dense, row_sets, strict=True):
-            parts.append(components[rows.item])
-        blocks.append(components.shape[1])
+            parts.append(reaction(rows.user, rows.item, rows.time))
+        blocks += [1] * len(config.reaction.temperatures)
+    vectors = np.zeros((len(history.item_ids), 0), dtype=np.float32)
+    if "embedding" in config.features:
+        vectors = _components(space, width=config.embedding_width)
+        for parts, rows in zip(dense, row_sets, strict=True):
+            parts.append(vectors[rows.item])
+        blocks.append(vectors.shape[1])
     sparse = levels if "semantic_ids" in config.features else ()
     empty = [np.zeros((len(rows), 0), dtype=np.float32) for rows in row_sets]
     columns = tuple(np.hstack(parts or [none]) for parts, none in zip(dense, empty, strict=True))
-    return TableFeatures(columns, tuple(blocks), sparse)
+    return TableFeatures(columns, tuple(blocks), vectors, sparse)
 
 
 def _components(space: Space, *, width: int) -> np.ndarray:

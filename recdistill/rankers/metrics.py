@@ -1,4 +1,4 @@
-"""AUC, GAUC and log loss of rankers, resampled by user.
+"""AUC, GAUC, log loss and calibration of rankers, resampled by user.
 
 Shapes: n rows, U users, S scorers, R draws.
 
@@ -8,7 +8,7 @@ the same draws, which makes the intervals of their differences paired.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,13 +100,31 @@ def mean_log_loss(user: np.ndarray, label: np.ndarray, logit: np.ndarray, *, use
     return Decomposable(total, np.bincount(user, minlength=users).astype(np.float64))
 
 
-@dataclass(frozen=True)
-class Resampled:
-    """Bootstrap values of the scorers on one set of rows: metric → [S, R] float64."""
+def calibration(user: np.ndarray, label: np.ndarray, logit: np.ndarray, *, users: int) -> Decomposable:
+    """Predicted by observed positives, Σ probability / Σ label; 1 is calibrated in the large."""
+    total = np.bincount(user, weights=probability(logit), minlength=users)
+    return Decomposable(total, np.bincount(user, weights=label, minlength=users))
 
-    auc: np.ndarray
-    gauc: np.ndarray
-    logloss: np.ndarray
+
+def probability(logit: np.ndarray) -> np.ndarray:
+    """Logistic function, without overflow."""
+    return np.exp(-np.logaddexp(0.0, -logit))
+
+
+def expected_calibration_error(label: np.ndarray, logit: np.ndarray, *, bins: int = 20) -> float:
+    """Mean distance of predicted and observed rates over bins of equal numbers of rows (Naeini et al., AAAI 2015).
+
+    Equal scores may be parted by a bin's edge, in the rows' order. NaN without rows.
+
+    Args:
+        bins: at most; fewer where there are fewer rows.
+    """
+    if not len(label):
+        return float("nan")
+    order = np.argsort(logit, kind="stable")
+    gap = probability(logit)[order] - label[order]
+    edges = np.linspace(0, len(label), min(bins, len(label)) + 1).astype(np.int64)
+    return float(np.abs(np.add.reduceat(gap, edges[:-1])).sum() / len(label))
 
 
 def bootstrap(
@@ -114,11 +132,10 @@ def bootstrap(
     label: np.ndarray,
     scores: np.ndarray,
     *,
-    gaucs: list[Decomposable],
-    losses: list[Decomposable],
+    parts: Sequence[Mapping[str, Decomposable]],
     draws: int,
     seed: int,
-) -> Resampled:
+) -> dict[str, np.ndarray]:
     """Resample users ``draws`` times and measure every scorer on each draw.
 
     Memory: 80 MiB, plus 100 · n bytes; time O(S · R · n).
@@ -126,11 +143,14 @@ def bootstrap(
     Args:
         user: [n] int.
         scores: [S, n].
-        gaucs, losses: of the S scorers, over the same users.
+        parts: of each scorer the decomposable metrics by name, all over the same users.
+
+    Returns:
+        ``auc`` and each metric of ``parts`` → [S, R] float64.
     """
-    users = len(gaucs[0].total)
+    users = len(next(iter(parts[0].values())).total)
     taking_part = np.flatnonzero(np.bincount(user, minlength=users))
-    values = {name: np.empty((len(scores), draws)) for name in ("auc", "gauc", "logloss")}
+    values = {name: np.empty((len(scores), draws)) for name in ("auc", *parts[0])}
     block = max(_BLOCK // max(len(user), users), 1)
     for start, weight in _draws(len(taking_part), draws=draws, block=block, seed=seed):
         full = np.zeros((len(weight), users), dtype=np.float32)
@@ -138,12 +158,12 @@ def bootstrap(
         stop = start + len(weight)
         for at in range(len(scores)):
             values["auc"][at, start:stop] = auc(label, scores[at], full[:, user])
-            for name, parts in (("gauc", gaucs[at]), ("logloss", losses[at])):
-                count = full @ parts.count
+            for name, part in parts[at].items():
+                count = full @ part.count
                 values[name][at, start:stop] = np.divide(
-                    full @ parts.total, count, out=np.full(len(weight), np.nan), where=count > 0
+                    full @ part.total, count, out=np.full(len(weight), np.nan), where=count > 0
                 )
-    return Resampled(**values)
+    return values
 
 
 def interval(values: np.ndarray) -> tuple[float, float] | None:
