@@ -26,14 +26,35 @@ SUBJECTS = {
     "fusion_teacher": "Teachers fused",
     "popularity": "Popularity",
 }
-GROUPS = {
-    "none": "No added features",
+_TABLES = {
     "random": "Random vectors",
     "raw_content": "Raw content",
     "kernel_ridge": "Kernel ridge",
     "id_teacher": "ID teacher",
     "student": "Student",
-    "raw_content+student": "Raw content + student",
+}
+_TRANSFORMS = {
+    "": "",
+    "_white": ", whitened",
+    "_free": ", popularity taken out",
+    "_residual": ", content taken out",
+}
+_OF_TABLE = {
+    f"{table}{transform}": f"{label}{how}" for table, label in _TABLES.items() for transform, how in _TRANSFORMS.items()
+}
+GROUPS = {
+    "none": "No added features",
+    **_OF_TABLE,
+    **{
+        f"raw_content+{table}": f"Raw content + {label if label[:2].isupper() else label[0].lower() + label[1:]}"
+        for table, label in _OF_TABLE.items()
+    },
+}
+RANKERS = {
+    "ranker": "DLRM",
+    "ranker_dcn": "DCN-v2",
+    "ranker_din": "DIN",
+    "ranker_trees": "Boosted trees",
 }
 BENCHMARKS = {
     "seq2item_vanilla": "Next item (vanilla seq2item)",
@@ -48,10 +69,17 @@ BENCHMARKS = {
     "clustering": "Clustering consistency",
     "separability": "True against random pairs",
     "new_items": "New items and the level that lifts them",
-    "ranker": "Downstream ranker",
+    **{benchmark: f"Downstream ranker ({model})" for benchmark, model in RANKERS.items()},
     "lt": "Lifetime proxies",
 }
-SPLITS = {"all": "all items", "warm": "warm items", "cold": "cold items"}
+SPLITS = {
+    "all": "all items",
+    "warm": "warm items",
+    "cold": "cold items",
+    "light_users": "light users",
+    "medium_users": "medium users",
+    "heavy_users": "heavy users",
+}
 PERSPECTIVES = {
     "content_single_peak": "Content, single peak",
     "content_multi_peak": "Content, multi-peak",
@@ -63,6 +91,9 @@ _METRICS = {
     "auc": "AUC",
     "auc_matched": "AUC, popularity-matched",
     "gauc": "GAUC",
+    "gauc_by_user": "GAUC, users alike",
+    "ece": "Calibration error",
+    "calibration_gap": "Predicted off observed",
     "logloss": "Log loss",
     "nmi": "NMI with the judge",
     "nmi_labels": "NMI with labels",

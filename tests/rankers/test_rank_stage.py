@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from downstream_helpers import World, planted_world
+from sklearn.metrics import roc_auc_score
 
 from recdistill.contracts.fold import Fold
 from recdistill.contracts.tables import EmbeddingTable, read_metadata, write_table
 from recdistill.contracts.validate import violations_of
 from recdistill.errors import UserError
 from recdistill.rankers import RankConfig, rank
-from recdistill.rankers.config import DlrmConfig
+from recdistill.rankers.config import DinConfig, DlrmConfig
+from recdistill.rankers.predictions import Predictions
 
 CONFIG = RankConfig(
     groups=("none", "random", "raw_content", "kernel_ridge", "student"),
@@ -117,7 +120,7 @@ def test_what_was_left_out_is_said(ranked: Path) -> None:
     figures = _figures(ranked)
     assert figures["skipped_groups"] == ["kernel_ridge"]
     assert figures["negatives"] == "logged"
-    assert read_metadata(ranked / "metric_records.parquet")["gauc"] == "groups are users, weighted by impressions"
+    assert "gauc weighs them by impressions" in read_metadata(ranked / "metric_records.parquet")["gauc"]
     assert not list(ranked.glob(".*"))
 
 
@@ -165,18 +168,18 @@ def test_a_missing_student_is_told(world: World, tmp_path: Path) -> None:
 
 def test_features_can_be_chosen(world: World, tmp_path: Path) -> None:
     widths = {}
-    for feature in ("match", "semantic_ids", "embedding"):
+    for feature in ("match", "reaction", "semantic_ids", "embedding"):
         config = RankConfig(
             groups=("none", "student"), features=(feature,), draws=10, dlrm=DlrmConfig(batch_size=1024, epochs=1)
         )
         _rank(world, tmp_path / feature, config)
-        about = _figures(tmp_path / feature)["groups"]
+        about = _figures(tmp_path / feature)["groups"]["ranker"]
         sparse = len(about["student"]["sparse_features"]) - len(about["none"]["sparse_features"])
         widths[feature] = (about["student"]["dense_features"] - about["none"]["dense_features"], sparse)
     assert widths["semantic_ids"] == (0, 2)
     assert widths["embedding"] == (12, 0)  # the table is 12 wide, and every item has a vector
-    assert widths["match"][0] >= 5
-    assert widths["match"][1] == 0
+    assert widths["match"] == (5, 0)
+    assert widths["reaction"] == (2, 0)
 
 
 def test_a_table_without_the_cold_items_gains_on_warm_ones(world: World, ranked: Path, tmp_path: Path) -> None:
@@ -220,6 +223,8 @@ def all_pleased(world: World) -> Path:
 def test_a_log_without_negatives_gets_sampled_ones(all_pleased: Path) -> None:
     figures = _figures(all_pleased)
     assert figures["negatives"] == "sampled"
+    # 12 counters, 5 of match, 12 components: without negatives there are no reactions to tell apart.
+    assert figures["groups"]["ranker"]["student"]["dense_features"] == 29
     assert _record(all_pleased, "student/ranker/all/auc_delta").low > 0.02
     for rows in figures["rows"].values():
         assert rows["positive_share"] == pytest.approx(0.2, abs=1e-12)
@@ -233,6 +238,89 @@ def test_a_proxy_that_no_order_can_change_is_no_result(all_pleased: Path) -> Non
     for horizon in ("lt7", "lt30"):
         assert figures["lifetime"][horizon]["computed"] is False
         assert "any ranker gives the same proxy" in figures["lifetime"][horizon]["reason"]
+
+
+@pytest.fixture(scope="module")
+def by_trees(world: World) -> Path:
+    """Trees and a second model, with tables made of the student's."""
+    out = world.root / "by_trees"
+    groups = ("none", "student", "student_free", "student_residual", "student_white", "raw_content+student")
+    config = RankConfig(
+        models=("trees", "din"),
+        groups=groups,
+        features=("match", "reaction"),
+        din=DinConfig(epochs=1, last=5, batch_size=1024),
+        draws=100,
+    )
+    _rank(world, out, config)
+    return out
+
+
+def test_models_have_benchmarks_of_their_own(by_trees: Path) -> None:
+    figures = _figures(by_trees)
+    assert set(figures["groups"]) == set(figures["tests"]) == {"ranker_trees", "ranker_din"}
+    assert _record(by_trees, "student/ranker_trees/all/auc_delta").low > 0.03
+    assert _record(by_trees, "raw_content+student/ranker_trees/cold/auc_delta").low > 0.1
+    assert {key.split("/")[1] for key in figures["values"]} == {"ranker_trees", "ranker_din", "lt"}
+    assert violations_of(by_trees / "metric_records.parquet", "metric_records") == []
+    for of in figures["groups"].values():
+        for about in of.values():
+            assert 0.5 < about["validation_auc"] < 1 or about is of["none"]
+
+
+def test_what_is_taken_out_of_a_table_is_missed_or_not(by_trees: Path) -> None:
+    """Taste is independent of popularity here, and raw content shows half of what the student knows."""
+    student, free, residual = (
+        _record(by_trees, f"{name}/ranker_trees/all/auc_delta").total
+        for name in ("student", "student_free", "student_residual")
+    )
+    assert free > 0.75 * student
+    assert residual < 0.7 * student
+
+
+def test_predictions_give_the_records_again(by_trees: Path) -> None:
+    predictions = Predictions.read(by_trees / "predictions.parquet")
+    logits, cold = predictions.logits["trees/student"], predictions.splits["cold"]
+    for split, rows in (("all", slice(None)), ("cold", cold)):
+        value = _record(by_trees, f"student/ranker_trees/{split}/auc").total
+        assert roc_auc_score(predictions.label[rows], logits[rows]) == pytest.approx(value, abs=1e-6)
+    assert set(predictions.logits) >= {"trees/none", "din/student_white"}
+    assert predictions.rows.column_names == ["user_id", "item_id", "timestamp", "label", "logged"]
+    assert predictions.user.max() + 1 == len(np.unique(predictions.rows["user_id"]))
+
+
+def test_activity_splits_part_the_users_by_their_training_events(by_trees: Path, world: World) -> None:
+    predictions = Predictions.read(by_trees / "predictions.parquet")
+    parts = [predictions.splits[f"{name}_users"] for name in ("light", "medium", "heavy")]
+    assert (np.sum(parts, axis=0) == 1).all()
+    training = pd.concat(pd.read_parquet(world.fold.root / file) for file in ("train.parquet", "validation.parquet"))
+    events = training.user_id.value_counts().reindex(predictions.rows["user_id"].to_pandas()).fillna(0).to_numpy()
+    for lighter, heavier in pairwise(parts):
+        assert events[lighter].max() < events[heavier].min()
+    users = [len(np.unique(predictions.user[part])) for part in parts]
+    assert min(users) > 0.2 * sum(users)
+
+
+def test_tests_and_calibration_are_told(by_trees: Path) -> None:
+    told = _figures(by_trees)["tests"]["ranker_trees"]["all"]
+    assert "delong" not in told["none"]
+    student = told["student"]
+    assert student["delong"]["p"] < 1e-6 and student["delong_by_user"]["p"] < 1e-3
+    record = _record(by_trees, "student/ranker_trees/all/auc_delta")
+    # The bootstrap over users and the error that knows of users agree.
+    assert (record.high - record.low) / 3.92 == pytest.approx(student["delong_by_user"]["error"], rel=0.25)
+    gap = _record(by_trees, "student/ranker_trees/all/calibration_gap").total
+    assert gap == pytest.approx(abs(student["predicted_by_observed"] - 1))
+    assert gap < 0.2
+    assert 0 < _record(by_trees, "student/ranker_trees/all/ece").total < 0.1
+
+
+def test_unknown_tables_are_refused() -> None:
+    for group in ("stutent", "student+", "student+student", "raw_content_residual", "none+student"):
+        with pytest.raises(ValueError, match="group"):
+            RankConfig(groups=("none", group))
+    with pytest.raises(ValueError, match="models repeats"):
+        RankConfig(models=("dlrm", "dlrm"))
 
 
 def test_groups_must_contain_the_base() -> None:

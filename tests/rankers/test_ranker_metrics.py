@@ -1,4 +1,4 @@
-"""AUC, GAUC, log loss and their resampling."""
+"""AUC, GAUC, log loss, calibration and their resampling."""
 
 from __future__ import annotations
 
@@ -59,19 +59,38 @@ def test_log_loss_equals_scikit_learn_and_stays_finite() -> None:
     np.testing.assert_allclose(metrics.log_loss(np.array([True, False]), np.array([-800.0, 800.0])), 800.0)
 
 
-def _bootstrap(draws: int = 60) -> metrics.Resampled:
+def test_calibration_by_hand() -> None:
+    """Predicted .25 and .75 twice each: bins of two rows hold .5 − 0 and 1.5 − 1 too much."""
+    label, logit = np.array([False, True, False, False]), np.log([1 / 3, 3, 1 / 3, 3])
+    assert metrics.calibration(np.zeros(4, dtype=int), label, logit, users=1).value() == pytest.approx(2.0)
+    assert metrics.expected_calibration_error(label, logit, bins=2) == pytest.approx((0.5 + 0.5) / 4)
+    assert metrics.expected_calibration_error(label, logit, bins=9) == pytest.approx((0.25 + 0.25 + 0.25 + 0.75) / 4)
+
+
+def test_calibration_error_is_near_zero_for_true_probabilities_and_sees_a_shift() -> None:
+    rng = np.random.default_rng(0)
+    logit = rng.normal(size=40_000)
+    label = rng.random(40_000) < metrics.probability(logit)
+    assert metrics.expected_calibration_error(label, logit) < 0.015
+    shifted = metrics.expected_calibration_error(label, logit + 0.5)
+    mean_shift = (metrics.probability(logit + 0.5) - metrics.probability(logit)).mean()
+    assert shifted == pytest.approx(mean_shift, rel=0.1)
+    assert np.isfinite(metrics.probability(np.array([-800.0, 800.0]))).all()
+
+
+def _bootstrap(draws: int = 60) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(1)
     user, label = rng.integers(2, 9, size=80), rng.random(80) < 0.5
     scores = rng.normal(size=(2, 80)) + np.array([[0.0], [1.0]]) * label
-    return metrics.bootstrap(
-        user,
-        label,
-        scores,
-        draws=draws,
-        seed=4,
-        gaucs=[metrics.gauc(user, label, one, users=12, by_rows=True) for one in scores],
-        losses=[metrics.mean_log_loss(user, label, one, users=12) for one in scores],
-    )
+    parts = [
+        {
+            "gauc": metrics.gauc(user, label, one, users=12, by_rows=True),
+            "logloss": metrics.mean_log_loss(user, label, one, users=12),
+            "calibration": metrics.calibration(user, label, one, users=12),
+        }
+        for one in scores
+    ]
+    return metrics.bootstrap(user, label, scores, parts=parts, draws=draws, seed=4)
 
 
 def test_a_draw_equals_repeating_the_drawn_users_rows() -> None:
@@ -82,24 +101,26 @@ def test_a_draw_equals_repeating_the_drawn_users_rows() -> None:
     for at in range(3):
         picked = np.random.default_rng((4, at)).integers(7, size=7) + 2
         rows = np.concatenate([np.flatnonzero(user == one) for one in picked])
-        assert drawn.auc[1, at] == pytest.approx(roc_auc_score(label[rows], scores[1, rows]))
+        assert drawn["auc"][1, at] == pytest.approx(roc_auc_score(label[rows], scores[1, rows]))
         own = [(roc_auc_score(label[user == u], scores[1, user == u]), (user == u).sum()) for u in picked]
-        assert drawn.gauc[1, at] == pytest.approx(sum(a * n for a, n in own) / sum(n for _, n in own))
-        assert drawn.logloss[1, at] == pytest.approx(metrics.log_loss(label[rows], scores[1, rows]).mean())
+        assert drawn["gauc"][1, at] == pytest.approx(sum(a * n for a, n in own) / sum(n for _, n in own))
+        assert drawn["logloss"][1, at] == pytest.approx(metrics.log_loss(label[rows], scores[1, rows]).mean())
+        predicted = metrics.probability(scores[1, rows]).sum()
+        assert drawn["calibration"][1, at] == pytest.approx(predicted / label[rows].sum())
 
 
 def test_draws_do_not_depend_on_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = _bootstrap()
     monkeypatch.setattr(metrics, "_BLOCK", 200)
     blocked = _bootstrap()
-    np.testing.assert_allclose(blocked.auc, whole.auc, rtol=1e-12)
-    np.testing.assert_allclose(blocked.gauc, whole.gauc, rtol=1e-6)
+    np.testing.assert_allclose(blocked["auc"], whole["auc"], rtol=1e-12)
+    np.testing.assert_allclose(blocked["gauc"], whole["gauc"], rtol=1e-6)
 
 
 def test_interval_covers_the_truth_and_knows_when_it_cannot_say() -> None:
     drawn = _bootstrap(draws=400)
-    low, high = metrics.interval(drawn.auc[1]) or (np.nan, np.nan)
-    assert 0.5 < low < np.median(drawn.auc[1]) < high < 1
+    low, high = metrics.interval(drawn["auc"][1]) or (np.nan, np.nan)
+    assert 0.5 < low < np.median(drawn["auc"][1]) < high < 1
     assert metrics.interval(np.array([0.5, np.nan])) is None
 
 

@@ -38,7 +38,10 @@ DIRECTIONS: dict[str, Direction] = {
     "auc": "higher",
     "auc_matched": "higher",  # random targets drawn as often as true ones
     "gauc": "higher",
+    "gauc_by_user": "higher",
     "logloss": "lower",
+    "ece": "lower",
+    "calibration_gap": "lower",  # |predicted / observed positives - 1|
     "nmi": "higher",
     "nmi_labels": "higher",
     "kendall_tau": "higher",

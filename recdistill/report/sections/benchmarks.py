@@ -13,7 +13,7 @@ from recdistill.report.blocks import Block, Cell, Figure, Fold, Row, Section, Ta
 from recdistill.report.folder import RunFolder
 from recdistill.report.sections.overview import subjects_table
 
-_DRAWN_ELSEWHERE = ("ranker", "lt", "new_items")
+_DRAWN_ELSEWHERE = (*wording.RANKERS, "lt", "new_items")
 # One figure a benchmark and split is drawn; the table has the others.
 _FOREST = {
     "seq2item_vanilla": {"all": "recall_at_10", "cold": "recall_at_25"},
