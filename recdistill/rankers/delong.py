@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm, rankdata
 
-# Standard errors that lie between no difference and one that a two-sided test at 5 % sees four times in five.
-_SEEN_AT_80_PERCENT = float(norm.ppf(0.975) + norm.ppf(0.8))
+from recdistill.rankers.metrics import SEEN_AT_80
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class Areas:
         difference = float(weight @ self.value)
         error = float(np.sqrt(max(weight @ self.covariance @ weight, 0.0)))
         p = 2 * float(norm.sf(abs(difference) / error)) if error > 0 else float(difference == 0)
-        return Test(difference, error, p, _SEEN_AT_80_PERCENT * error)
+        return Test(difference, error, p, SEEN_AT_80 * error)
 
 
 def delong(label: np.ndarray, scores: np.ndarray, *, user: np.ndarray | None = None) -> Areas | None:

@@ -20,8 +20,11 @@ from recdistill.report.folder import RunFolder, metrics_table
 from recdistill.report.sections.overview import HEADLINE, best_of, figures, headline_columns
 
 _RANKER = (
-    ("ranker", "all", "auc", "Ranker AUC"),
-    ("ranker", "all", "gauc", "Ranker GAUC"),
+    *(
+        (benchmark, "all", metric, f"{model} {wording.metric_label(metric)}")
+        for benchmark, model in wording.RANKERS.items()
+        for metric in ("auc", "gauc")
+    ),
     ("lt", "all", "lt7_proxy", "LT7 (proxy)"),
 )
 _KEY = [names.BENCHMARK, names.SPLIT, names.METRIC]
@@ -45,7 +48,9 @@ def summary_table(metrics: Mapping[str, Mapping[str, Any]]) -> Table:
         )
     ranker = [((b, s, m), title) for b, s, m, title in _RANKER if figures(found, (b, s, m))]
     if ranker:
-        caption = "the same ranker with features of each group; LT is a proxy from a surrogate index, not a measurement"
+        caption = (
+            "the same rankers with features of each group; LT is a proxy from a surrogate index, not a measurement"
+        )
         grid.add_row(_subjects(found, ranker, labels=wording.GROUPS, title="Downstream", caption=caption))
     if not columns and not ranker:
         grid.add_row(Text("no figures"))

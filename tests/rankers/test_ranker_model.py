@@ -202,9 +202,11 @@ def test_only_din_sees_whom_the_history_resembles(tmp_path: Path) -> None:
 def test_attention_by_hand_and_what_is_absent_counts_nothing() -> None:
     """With a unit that gives the sum of the products, the interest is Σ (c · h) h / H over what is present."""
     unit = ActivationUnit(2, ())
+    last = unit.layers[-1]
+    assert isinstance(last, torch.nn.Linear)
     with torch.no_grad():
-        unit.layers[0].weight.copy_(torch.tensor([[0.0, 0, 0, 0, 0, 0, 1, 1]]))
-        unit.layers[0].bias.zero_()
+        last.weight.copy_(torch.tensor([[0.0, 0, 0, 0, 0, 0, 1, 1]]))
+        last.bias.zero_()
     candidate = torch.tensor([[1.0, 2.0]])
     history = torch.tensor([[[1.0, 0.0], [0.0, 3.0], [7.0, 7.0]]])
     interest = unit(candidate, history, torch.tensor([[True, True, False]]))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
+
 from recdistill.contracts import names
 from recdistill.report import charts, wording
 from recdistill.report.blocks import Block, Cell, Figure, Fold, Row, Section, Table, Text, absent
@@ -18,52 +20,89 @@ _FITS = {
     "calibration_slope": "calibration slope (1 is right)",
     "calibration_error": "calibration error, days",
 }
+_METRICS = (
+    "auc", "auc_delta", "gauc", "gauc_delta", "gauc_by_user", "gauc_by_user_delta", "logloss", "logloss_delta",
+    "ece", "calibration_gap",
+)  # fmt: skip
 
 
 def ranker(run: RunFolder) -> Section:
-    """AUC, GAUC and log loss of every feature group, and what each adds to none."""
+    """What every feature group adds to every ranker, and each ranker's figures."""
     title = "In a downstream ranker"
-    table = run.table[run.table[names.BENCHMARK] == "ranker"]
-    if table.empty:
+    models = wording.in_order(set(run.table[names.BENCHMARK]) & set(wording.RANKERS), [*wording.RANKERS])
+    if not models:
         return absent("ranker", title, "figures of the ranker in metrics.json")
     blocks: list[Block] = [
         Text(
-            "The same ranker with and without the features of each group (embedding, semantic IDs, match features). "
-            "It trains on the validation window and is tested on the test window, with vectors that saw neither."
+            "The same ranker with and without the features of each group. It trains on the validation window and is "
+            "tested on the test window, with vectors that saw neither."
         )
     ]
+    for model in models[:1]:
+        blocks += _gains_chart(run.table, model)
+    if len(models) > 1:
+        blocks += [_by_model(run.table, models, metric) for metric in ("auc_delta", "gauc_delta")]
+    for model in models:
+        tables = _tables(run.table[run.table[names.BENCHMARK] == model], model)
+        if len(models) == 1:
+            blocks += [tables[0], *(Fold(table.caption, (table,)) for table in tables[1:])]
+        else:
+            blocks.append(Fold(wording.RANKERS[model], tuple(tables)))
+    about: Any = run.json(run.first.relative_to(run.root), "rank", "rank.json") if run.first is not None else None
+    if isinstance(about, dict):
+        blocks += _seen(about, models)
+        blocks.append(Fold("How the rankers were set up", (facts(about, without=("values", "tests", "lifetime")),)))
+    return Section("ranker", title, tuple(blocks))
+
+
+def _gains_chart(table: pd.DataFrame, model: str) -> list[Block]:
     marks = []
-    deltas = figures(table, ("ranker", "all", "auc_delta"))
+    deltas = figures(table, (model, "all", "auc_delta"))
     for group in wording.in_order(deltas, wording.GROUPS):
         delta = deltas[group]
         colour = charts.SUBJECT_COLOURS.get(group, charts.GREY)
         label = wording.GROUPS.get(group, wording.plain(group))
         low, high = (None if delta[side] is None else 100 * delta[side] for side in ("low", "high"))
         marks.append(charts.Mark(label, 100 * delta["value"], low, high, colour))
-    if marks:
-        said = "; ".join(f"{mark.label} {mark.value:+.2f}" for mark in marks)
-        picture = charts.forest(marks, xlabel="AUC against no added features, points of per cent", zero=True)
-        blocks.append(
-            Figure(
-                picture, f"Gain of AUC: {said}.", "What each group adds to the ranker's AUC, 95 % intervals over users."
-            )
-        )
+    if not marks:
+        return []
+    name = wording.RANKERS[model]
+    said = "; ".join(f"{mark.label} {mark.value:+.2f}" for mark in marks)
+    picture = charts.forest(marks, xlabel="AUC against no added features, points of per cent", zero=True)
+    caption = f"What each group adds to the AUC of the ranker ({name}), 95 % intervals over users."
+    return [Figure(picture, f"Gain of AUC: {said}.", caption)]
+
+
+def _by_model(table: pd.DataFrame, models: list[str], metric: str) -> Table:
+    """Groups down, models across."""
+    columns = [((model, "all", metric), wording.RANKERS[model]) for model in models]
+    caption = f"{wording.metric_label(metric)} against no added features, all items; 95 % intervals over users"
+    return subjects_table(table, columns, caption=caption, labels=wording.GROUPS)
+
+
+def _tables(table: pd.DataFrame, model: str) -> list[Table]:
+    """A table a split of one model's figures."""
+    made = []
     for split in wording.in_order(table[names.SPLIT].unique(), wording.SPLITS):
         there = set(table.loc[table[names.SPLIT] == split, names.METRIC])
-        metrics = [
-            metric
-            for metric in ("auc", "auc_delta", "gauc", "gauc_delta", "logloss", "logloss_delta")
-            if metric in there
-        ]
-        columns = [(("ranker", split, metric), wording.metric_label(metric)) for metric in metrics]
-        made = subjects_table(
-            table, columns, caption=wording.SPLITS.get(split, split).capitalize(), labels=wording.GROUPS
-        )
-        blocks.append(made if split == "all" else Fold(made.caption, (made,)))
-    about: Any = run.json(run.first.relative_to(run.root), "rank", "rank.json") if run.first is not None else None
-    if isinstance(about, dict):
-        blocks.append(Fold("How the ranker was set up", (facts(about, without=("values", "lifetime")),)))
-    return Section("ranker", title, tuple(blocks))
+        columns = [((model, split, metric), wording.metric_label(metric)) for metric in _METRICS if metric in there]
+        caption = wording.SPLITS.get(split, split).capitalize()
+        made.append(subjects_table(table, columns, caption=caption, labels=wording.GROUPS))
+    return made
+
+
+def _seen(about: dict[str, Any], models: list[str]) -> list[Block]:
+    """How small an effect the first seed's test users could show."""
+    found = []
+    for model in models:
+        of = about.get("tests", {}).get(model, {}).get("all", {})
+        sizes = [test["delong_by_user"]["detectable_at_80_percent"] for test in of.values() if "delong_by_user" in test]
+        if sizes:
+            found.append(f"{wording.RANKERS[model]} {100 * min(sizes):.2f} to {100 * max(sizes):.2f}")
+    if not found:
+        return []
+    text = "A true gain of AUC is seen at 80 % power, with these users and one seed, from so many points on"
+    return [Text(f"{text}: {'; '.join(found)}.", "note")]
 
 
 def lifetime(run: RunFolder) -> Section:

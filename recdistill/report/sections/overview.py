@@ -21,7 +21,7 @@ HEADLINE = (
     ("copair_i2i", "all", "recall_at_100", "Copair R@100"),
 )
 _STUDENT, _CONTENT = "student", "content_student"
-_DELTA = ("student", "ranker", "all", "auc_delta")
+_DELTA = "all/auc_delta"
 
 
 def overview(run: RunFolder) -> Section:
@@ -169,10 +169,12 @@ def _tiles(run: RunFolder) -> list[Tile]:
             unit = " %" if wording.is_percent(column[2]) else ""
             detail = f"content only {wording.number(column[2], content['value'])}{unit}" if content else ""
             tiles.append(Tile(f"{wording.number(column[2], own['value'])}{unit}", title, detail))
-    delta = run.metrics.get("/".join(_DELTA))
-    if delta is not None:
-        detail = wording.interval("auc", delta["low"], delta["high"], signed=True)
-        tiles.append(Tile(wording.number("auc", delta["value"], signed=True), "Ranker AUC, student added", detail))
+    for benchmark, model in wording.RANKERS.items():
+        delta = run.metrics.get(f"{_STUDENT}/{benchmark}/{_DELTA}")
+        if delta is not None:
+            detail = wording.interval("auc", delta["low"], delta["high"], signed=True)
+            title = f"AUC of {model}, student added"
+            tiles.append(Tile(wording.number("auc", delta["value"], signed=True), title, detail))
     return tiles
 
 
