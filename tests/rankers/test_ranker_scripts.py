@@ -1,0 +1,120 @@
+"""``ranker_gains.py`` and ``ranker_power.py`` of the benchmarks: what they print of rankings, and what they see."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import math
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pandas as pd
+import pytest
+from downstream_helpers import planted_world
+
+from recdistill.contracts.log import Log
+from recdistill.rankers import RankConfig
+from recdistill.rankers.config import TreesConfig
+from recdistill.rankers.data import Data
+from recdistill.rankers.predictions import write_predictions
+from recdistill.rankers.rows import Rows
+
+EXPERIMENTS = Path(__file__).parents[2] / "experiments"
+RECIPE = EXPERIMENTS / "recipes" / "smoke.yaml"
+GAINS = {
+    "none": 0.0, "random": 0.0, "raw_content": 0.5, "student": 0.6, "student_white": 0.7, "raw_content+student": 0.9,
+    "raw_content+student_white": 0.5,
+}  # fmt: skip
+
+
+@pytest.fixture
+def scripts(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
+    monkeypatch.syspath_prepend(str(EXPERIMENTS / "benchmarks"))
+    return {name: importlib.import_module(name) for name in ("ranker_gains", "ranker_power")}
+
+
+@pytest.fixture
+def ranked(tmp_path: Path) -> Path:
+    """Two seeds of trees in a run folder, in which each group knows as much more of the label as ``GAINS`` says."""
+    rng = np.random.default_rng(0)
+    user, item = np.repeat(np.arange(150, dtype=np.int32), 20), rng.integers(50, size=3000).astype(np.int32)
+    signal, extra = rng.normal(size=(2, 3000))
+    label = signal + extra + rng.normal(size=3000) > 0
+    time = np.tile(np.arange(20), 150)
+    rows = Rows(user, item, time, label, label.astype(np.int64), np.ones(3000, dtype=bool))
+    nobody = np.zeros(0, dtype=np.int32)
+    users, items = pd.Index([f"u{n}" for n in range(150)]), pd.Index([f"i{n}" for n in range(50)])
+    history = Log(users, items, nobody, nobody, nobody, nobody, ("like",), nobody.astype(np.float32))
+    for seed in (0, 1):
+        noise = 0.02 * np.random.default_rng((1, seed)).normal(size=(len(GAINS), 3000))
+        logits = {name: signal + gain * extra + one for (name, gain), one in zip(GAINS.items(), noise, strict=True)}
+        folder = tmp_path / f"seed-{seed}" / "time" / "rank"
+        splits = {"all": np.ones(3000, dtype=bool), "cold": item < 10}
+        write_predictions(
+            folder / "predictions.parquet", rows, {"trees": logits}, history=history, splits=splits, seed=seed
+        )
+        about = {name: {"validation_logloss": 0.5 - 0.1 * gain + 0.01 * seed} for name, gain in GAINS.items()}
+        one = {"rows": 3000, "users": 150, "cold_share": 0.2}
+        told = {"rows": {"train": one, "test": one}, "groups": {"ranker_trees": about}}
+        (folder / "rank.json").write_text(json.dumps(told))
+    return tmp_path
+
+
+def test_the_table_has_a_row_a_group_and_the_bars_say_what_is_met(scripts: dict[str, ModuleType], ranked: Path) -> None:
+    gains = scripts["ranker_gains"]
+    recipe = gains.recipe_of(RECIPE, [], data=None, seeds="0,1", models="trees")
+    assert {"none", "student_free", "raw_content+student_residual"} <= set(recipe.rank.groups)
+    lines = gains.tables(recipe, out=ranked, draws=100)
+    at = lines.index("trees, all items")
+    assert [line.split()[0] for line in lines[at + 2 : at + 2 + len(GAINS)]] == list(GAINS)
+    student, random = (next(line for line in lines if line.startswith(f"{name} ")) for name in ("student", "random"))
+    assert float(student.split()[2]) > 5
+    assert abs(float(random.split()[2])) < 0.5
+    assert any("student_white" in line and line.endswith(": student_white") for line in lines)
+    met = {line[9:71].strip(): line.startswith("met") for line in lines if line.startswith(("met", "not met"))}
+    assert met["AUC, student over raw_content"]
+    assert met["AUC, raw_content+student over raw_content"]
+    assert met["AUC, student_white over raw_content"]
+    assert not met["AUC, raw_content+student_white over raw_content"]
+    assert met["AUC of cold items, student over none"] and met["GAUC, raw_content+student over none"]
+
+
+def test_a_bar_off_zero_needs_an_interval_off_zero(scripts: dict[str, ModuleType]) -> None:
+    gains = scripts["ranker_gains"]
+    gain = gains.Gain(0.004, -0.001, 0.009, (0.004,), 0.0026, 0.1, 0.1, 0.007)
+    assert gains.Bar("it", gain, 0.3).met
+    assert not gains.Bar("it", gain, 0.3, off_zero=True).met
+    assert not gains.Bar("it", gain, 0.5).met
+    assert gains.Bar("it", gain, 0.5).line().startswith("not met")
+
+
+def test_power_of_a_strong_column_and_of_noise(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
+    """Trees learn a column that tells the truth, and noise is not seen."""
+    power = scripts["ranker_power"]
+    world = planted_world(tmp_path)
+    config = RankConfig(models=("trees",), trees=TreesConfig(trees=40))
+    data = Data.read(config, world.fold, tmp_path / "data" / "items.parquet", seed=0)
+    truth = tuple(rows.label.astype(np.float32) for rows in (data.train, data.test))
+    base = power.trained("trees", config, data, None, [0, 1])
+    seen = {}
+    for noise in (1.0, math.inf):
+        (column,) = power.planted(truth, noise, 1)
+        seen[noise] = power.seen(data.test, base, power.trained("trees", config, data, column, [0, 1]))
+    assert power.share([seen[1.0]], "over_both") == 1.0
+    assert power.share([seen[math.inf]], "over_both") == 0.0
+    assert seen[math.inf].gain < 0.2 * seen[1.0].gain
+    assert all(one.over_both >= one.over_users > 0 for one in seen.values())
+
+
+def test_subsets_are_of_whole_users_without_repeats(scripts: dict[str, ModuleType]) -> None:
+    power = scripts["ranker_power"]
+    user = np.repeat(np.arange(30), 2)
+    nothing = np.zeros(60, dtype=bool)
+    rows = Rows(user, user, user, nothing, user, nothing)
+    found = list(power.subsets(rows, 10))
+    assert len(found) == power.SUBSETS
+    assert all(len(np.unique(of)) == 10 for of in found)
+    assert len({tuple(sorted(of)) for of in found}) > 20
+    (everyone,) = power.subsets(rows, 30)
+    assert sorted(everyone) == list(range(30))
