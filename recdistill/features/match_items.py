@@ -51,12 +51,13 @@ class MatchItems:
         return cls(table.ids, basis, MatchModule.of(space, basis, codes))
 
     @classmethod
-    def read(cls, export: Path) -> MatchItems:
+    def read(cls, export: Path | str) -> MatchItems:
         """Of the ``export`` stage's folder: embeddings, semantic IDs and basis.
 
         Raises:
             UserError: one of them is missing or broken.
         """
+        export = Path(export)
         table = EmbeddingTable.read(export / "item_embeddings.parquet")
         return cls.of(MatchBasis.load(export / BASIS), table, read_table(export / "semantic_ids.parquet"))
 

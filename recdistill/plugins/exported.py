@@ -38,12 +38,13 @@ class Exported:
     residual: bool = True
 
     @classmethod
-    def read(cls, folder: Path) -> Exported:
+    def read(cls, folder: Path | str) -> Exported:
         """Read ``item_embeddings.parquet`` and ``semantic_ids.parquet``.
 
         Raises:
             UserError: a table is missing or malformed, or codes items that have no vector, or does not say its sizes.
         """
+        folder = Path(folder)
         embeddings = EmbeddingTable.read(folder / EMBEDDINGS)
         path = folder / SEMANTIC_IDS
         table = read_table(path)

@@ -63,7 +63,7 @@ class FeatureJoin:
 
     def __init__(
         self,
-        export: Path,
+        export: Path | str,
         *,
         parts: Sequence[Part] = PARTS,
         projection: Projection | None = None,
@@ -84,7 +84,7 @@ class FeatureJoin:
             made += [(f"sid_{at}", codes[:, at]) for at in range(codes.shape[1])]
         # One row more, of NaN, which is where unknown items point to.
         self._of_item = {name: np.append(values, np.float32(np.nan)) for name, values in made}
-        self._match = MatchRows(export / MATCH) if "match" in parts else None
+        self._match = MatchRows(Path(export) / MATCH) if "match" in parts else None
 
     @property
     def columns(self) -> list[str]:
@@ -164,7 +164,7 @@ class FeatureJoin:
 
 def feature_frame(
     rows: pd.DataFrame,
-    export: Path,
+    export: Path | str,
     *,
     parts: Sequence[Part] = PARTS,
     projection: Projection | None = None,

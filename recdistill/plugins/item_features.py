@@ -49,7 +49,7 @@ class ItemFeatures(nn.Module):
         self.sids = SemanticIdBags(exported.codes, sizes=exported.sizes, residual=exported.residual, max_rows=max_rows)
 
     @classmethod
-    def read(cls, folder: Path, *, centre: bool = True, trainable: bool = False, max_rows: int = 1 << 20) -> Self:
+    def read(cls, folder: Path | str, *, centre: bool = True, trainable: bool = False, max_rows: int = 1 << 20) -> Self:
         """Of an export folder.
 
         Raises:
