@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from recdistill.contracts import names
 from recdistill.contracts.tables import EmbeddingTable, read_table
 from recdistill.errors import UserError
 from recdistill.features.match_basis import MatchBasis
 from recdistill.features.match_module import MatchModule
+from recdistill.features.semantic_ids import codes_of
 from recdistill.features.space import Space
 
 BASIS = "match_basis.safetensors"
@@ -47,7 +46,7 @@ class MatchItems:
                 remedy="use the basis that was exported with the vectors",
             )
         space = Space.at(table, table.ids, mean=basis.mean)
-        codes = None if semantic_ids is None else _codes(semantic_ids, table.ids)
+        codes = None if semantic_ids is None else codes_of(semantic_ids, table.ids, what="semantic_ids")
         return cls(table.ids, basis, MatchModule.of(space, basis, codes))
 
     @classmethod
@@ -60,11 +59,3 @@ class MatchItems:
         export = Path(export)
         table = EmbeddingTable.read(export / "item_embeddings.parquet")
         return cls.of(MatchBasis.load(export / BASIS), table, read_table(export / "semantic_ids.parquet"))
-
-
-def _codes(table: pa.Table, ids: pd.Index) -> np.ndarray:
-    """[I, L] int32, -1 where an item has no semantic ID."""
-    lists = table[names.CODES].combine_chunks()
-    codes = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), -1)
-    rows = pd.Index(table[names.ITEM_ID].to_pandas()).get_indexer(ids)
-    return np.where(rows[:, None] >= 0, codes[rows], -1).astype(np.int32)

@@ -8,7 +8,7 @@ all that is kept; ``kmeans`` and ``rqvae`` make them (over ``levels``, ``autoenc
 from recdistill.features.semantic_ids.codebooks import Codebooks, prefixes
 from recdistill.features.semantic_ids.fit import fit_codebooks
 from recdistill.features.semantic_ids.quality import quality
-from recdistill.features.semantic_ids.tables import SEMANTIC_ID, as_text, read_codes, to_items_table, to_table
+from recdistill.features.semantic_ids.tables import SEMANTIC_ID, as_text, codes_of, read_codes, to_items_table, to_table
 from recdistill.features.semantic_ids.tags import tag_pairs
 from recdistill.features.semantic_ids.usage import kept
 
@@ -16,6 +16,7 @@ __all__ = [
     "SEMANTIC_ID",
     "Codebooks",
     "as_text",
+    "codes_of",
     "fit_codebooks",
     "kept",
     "prefixes",

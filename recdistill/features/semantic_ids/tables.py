@@ -50,24 +50,35 @@ def as_text(codes: np.ndarray) -> list[str]:
 
 
 def read_codes(path: Path, item_ids: pd.Index) -> np.ndarray:
-    """[n, L] int32 codes of a ``semantic_ids`` table in the order of ``item_ids``, -1 where it has no such item.
+    """As :func:`codes_of`, of a file.
 
     Raises:
         UserError: there is no such table, or its codes are no lists of one length.
     """
-    table = read_table(path)
+    return codes_of(read_table(path), item_ids, what=str(path))
+
+
+def codes_of(table: pa.Table, item_ids: pd.Index, *, what: str) -> np.ndarray:
+    """[n, L] int32 codes of a ``semantic_ids`` table in the order of ``item_ids``, -1 where it has no such item.
+
+    Args:
+        what: the table's name in an error.
+
+    Raises:
+        UserError: the table's codes are no lists of one length.
+    """
     missing = [column for column in (names.ITEM_ID, names.CODES) if column not in table.column_names]
     if missing:
-        raise UserError(f"{path}: no column {', '.join(missing)}", remedy="give a semantic_ids.parquet of an export")
+        raise UserError(f"{what}: no column {', '.join(missing)}", remedy="give a semantic_ids.parquet of an export")
     lists = table[names.CODES].combine_chunks()
     offsets = lists.offsets.to_numpy()
     widths = np.unique(np.diff(offsets))
     if len(widths) != 1:
-        raise UserError(f"{path}: codes of several lengths: {widths[:5].tolist()}", remedy="one code a level")
+        raise UserError(f"{what}: codes of several lengths: {widths[:5].tolist()}", remedy="one code a level")
     codes = lists.flatten().to_numpy().reshape(len(table), -1).astype(np.int32)
     coded = pd.Index(table[names.ITEM_ID].to_pandas())
     if not coded.is_unique:
-        raise UserError(f"{path}: item ids repeat, e.g. {coded[coded.duplicated()][:3].tolist()}")
+        raise UserError(f"{what}: item ids repeat, e.g. {coded[coded.duplicated()][:3].tolist()}")
     rows = coded.get_indexer(item_ids)
     return np.where((rows >= 0)[:, None], codes[rows], -1).astype(np.int32)
 
