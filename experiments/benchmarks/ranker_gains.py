@@ -14,8 +14,10 @@ Time: the recipe's up to the evaluation, and per seed two to five minutes of ran
 of 20,000 users about three times as long as that of the demo for each stage. Memory: 4 GB.
 Expected: for each model and for all and cold items a row a group: AUC and GAUC, their gains over none in points with
 95 % intervals over users (rows of all seeds go with their user), the standard deviation of the gain over seeds, p by
-DeLong's test and by its form for rows of the same users, each after Holm over the groups, and the gain that so many
-users and seeds show at 80 % power. Then what was chosen on validation, and the bars: met or not, by which figures.
+DeLong's test, by its form for rows of the same users and over users and trainings, each after Holm over the groups, and
+the gain that so many users and seeds show at 80 % power. The first two p take the trained rankers as given: they "see"
+the random control, too, whose ranker is another training. Then what was chosen on validation, and the bars: met or not,
+by which figures; "off zero" means both by the interval over users and by that over users and trainings.
 """
 
 from __future__ import annotations
@@ -87,7 +89,11 @@ def tables(recipe: Recipe, *, out: Path, draws: int) -> list[str]:
     for model in recipe.rank.models:
         groups = list(told[0]["groups"][benchmark_of(model)])
         names = [f"{model}/{group}" for group in groups]
-        panels = {split: Panel.of(predictions, names, split=split, draws=draws) for split in ("all", "cold")}
+        panels = {
+            split: Panel.of(predictions, names, split=split, draws=draws)
+            for split in ("all", "cold")
+            if predictions[0].splits[split].any()
+        }
         for split, panel in panels.items():
             lines += ["", f"{model}, {split} items", *_table(panel, model, groups)]
         chosen, reached = choose(told, benchmark_of(model))
@@ -98,7 +104,8 @@ def tables(recipe: Recipe, *, out: Path, draws: int) -> list[str]:
 
 def _table(panel: Panel, model: str, groups: Sequence[str]) -> list[str]:
     head = (
-        f"{'':<30}{'AUC':>7}{'Δ AUC':>24}{'sd':>6}{'GAUC':>7}{'Δ GAUC':>24}{'p':>9}{'p by user':>10}{'seen from':>10}"
+        f"{'':<30}{'AUC':>7}{'Δ AUC':>24}{'sd':>6}{'GAUC':>7}{'Δ GAUC':>24}{'p':>9}{'p by user':>10}{'p trained':>10}"
+        f"{'seen from':>10}"
     )
     others = [group for group in groups if group != NONE]
     gains = {
@@ -106,8 +113,8 @@ def _table(panel: Panel, model: str, groups: Sequence[str]) -> list[str]:
         for metric in ("auc", "gauc")
     }
     adjusted = [
-        dict(zip(others, holm([getattr(gains["auc"][group], name) for group in others]), strict=True))
-        for name in ("p", "p_by_user")
+        dict(zip(others, holm([p(gains["auc"][group]) for group in others]), strict=True))
+        for p in (lambda gain: gain.p, lambda gain: gain.p_by_user, lambda gain: gain.trained.p)
     ]
     lines = [head]
     for group in groups:
@@ -119,7 +126,8 @@ def _table(panel: Panel, model: str, groups: Sequence[str]) -> list[str]:
         spread = 100 * float(np.std(gain.by_seed, ddof=1)) if len(gain.by_seed) > 1 else math.nan
         lines.append(
             f"{group:<30}{auc:>7.2f}{_points(gain):>24}{spread:>6.2f}{gauc:>7.2f}{_points(gains['gauc'][group]):>24}"
-            f"{adjusted[0][group]:>9.1g}{adjusted[1][group]:>10.1g}{100 * gain.detectable:>10.2f}"
+            f"{adjusted[0][group]:>9.1g}{adjusted[1][group]:>10.1g}{adjusted[2][group]:>10.1g}"
+            f"{100 * gain.trained.detectable:>10.2f}"
         )
     return lines
 
@@ -141,7 +149,10 @@ def choose(told: Sequence[Mapping[str, Any]], benchmark: str) -> tuple[str, str]
 
 @dataclass(frozen=True)
 class Bar:
-    """What is asked of a gain: at least so many points, and perhaps an interval off zero."""
+    """What is asked of a gain: at least so many points, and perhaps an interval off zero.
+
+    Off zero is over users, and over users and trainings.
+    """
 
     what: str
     gain: Gain
@@ -151,17 +162,47 @@ class Bar:
     @property
     def met(self) -> bool:
         """Whether the mean over seeds reaches it."""
-        return 100 * self.gain.value >= self.least and (not self.off_zero or self.gain.low > 0)
+        surely = min(self.gain.low, self.gain.trained.interval[0])
+        return 100 * self.gain.value >= self.least and (not self.off_zero or surely > 0)
 
     def line(self) -> str:
         """As it is printed."""
         asked = f"at least {self.least:+.1f}" + (", off zero" if self.off_zero else "")
-        return f"{'met' if self.met else 'not met':<8} {self.what:<62}{_points(self.gain):>24}   ({asked})"
+        low, high = self.gain.trained.interval
+        return (
+            f"{'met' if self.met else 'not met':<8} {self.what:<62}{_points(self.gain):>24}   ({asked}; "
+            f"over trainings too [{100 * low:+.2f}, {100 * high:+.2f}])"
+        )
 
 
-def bars(panels: Mapping[str, Panel], model: str, *, chosen: str) -> list[Bar]:
-    """The bars, of the student as it is and, where validation chose another, of that variant of it."""
-    found = []
+@dataclass(frozen=True)
+class Control:
+    """What is asked of vectors without meaning: that no gain is seen."""
+
+    gain: Gain
+
+    @property
+    def met(self) -> bool:
+        """Whether the interval over users and trainings does not lie above zero."""
+        return self.gain.trained.interval[0] <= 0
+
+    def line(self) -> str:
+        """As it is printed."""
+        low, high = self.gain.trained.interval
+        return (
+            f"{'met' if self.met else 'not met':<8} {'AUC, random over none':<62}{_points(self.gain):>24}   (no gain; "
+            f"over trainings too [{100 * low:+.2f}, {100 * high:+.2f}])"
+        )
+
+
+def bars(panels: Mapping[str, Panel], model: str, *, chosen: str) -> list[Bar | Control]:
+    """The bars, of the student as it is and, where validation chose another, of that variant of it; and the control.
+
+    Those of cold items are left out where none was tested.
+    """
+    found: list[Bar | Control] = [
+        Control(panels["all"].gain(f"{model}/random", f"{model}/{NONE}", metric="auc")),
+    ]
     for student in dict.fromkeys((STUDENT, chosen)):
         both = f"{CONTENT}+{student}"
 
@@ -176,8 +217,9 @@ def bars(panels: Mapping[str, Panel], model: str, *, chosen: str) -> list[Bar]:
             found += [
                 Bar(f"AUC, {name} over none", gain(name, NONE), 1.0),
                 Bar(f"GAUC, {name} over none", gain(name, NONE, "gauc"), 2.0),
-                Bar(f"AUC of cold items, {name} over none", gain(name, NONE, split="cold"), 1.5),
             ]
+            if "cold" in panels:
+                found.append(Bar(f"AUC of cold items, {name} over none", gain(name, NONE, split="cold"), 1.5))
     return found
 
 

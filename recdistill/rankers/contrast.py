@@ -9,11 +9,60 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import norm
+from scipy.stats import t as student_t
 
 from recdistill.errors import UserError
 from recdistill.rankers import metrics
-from recdistill.rankers.delong import Areas, delong
+from recdistill.rankers.delong import TINY, Areas, delong
 from recdistill.rankers.predictions import Predictions
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A mean over seeds of differences between trained rankers, judged over users and over trainings.
+
+    What varies over users takes the trained rankers as given: a feature without any meaning is then "seen", since a
+    ranker trained anew scores otherwise. Both variances are added as independent, and the degrees of freedom are
+    Satterthwaite's (1946): users are many, seeds are few. With one seed nothing is known of trainings, and the error is
+    over users alone.
+
+    Attributes:
+        value: the mean.
+        error: its standard error.
+        freedom: degrees of freedom, inf for the normal distribution.
+    """
+
+    value: float
+    error: float
+    freedom: float
+
+    @classmethod
+    def of(cls, by_seed: Sequence[float] | np.ndarray, *, over_users: float) -> Trained:
+        """From the difference of each seed and the standard error of their mean over users."""
+        seeds = len(by_seed)
+        training = float(np.var(by_seed, ddof=1)) / seeds if seeds > 1 else 0.0
+        total = over_users**2 + training
+        freedom = (seeds - 1) * (total / training) ** 2 if training > 0 else np.inf
+        return cls(float(np.mean(by_seed)), float(np.sqrt(total)), float(freedom))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 %."""
+        reach = self.error * float(student_t.ppf(0.975, self.freedom))
+        return self.value - reach, self.value + reach
+
+    @property
+    def p(self) -> float:
+        """Two-sided, of no difference; 1 where nothing varies and nothing differs."""
+        if self.error < TINY:
+            return float(abs(self.value) < TINY)
+        return float(2 * student_t.sf(abs(self.value) / self.error, self.freedom))
+
+    @property
+    def detectable(self) -> float:
+        """Smallest true difference that is seen at 80 % power."""
+        return self.error * float(student_t.ppf(0.975, self.freedom) + norm.ppf(0.8))
 
 
 @dataclass(frozen=True)
@@ -22,23 +71,21 @@ class Gain:
 
     Attributes:
         value: the difference.
-        low, high: 95 % interval by resampling users, each with the rows and scores of all seeds; NaN where unknown.
+        low, high: 95 % interval by resampling users, each with the rows and scores of all seeds: it takes the trained
+            rankers as given. NaN where unknown.
         by_seed: the difference of each seed.
-        error: standard error over users and, where there are several seeds, over trainings: they are added as
-            independent, since an interval over users takes the trained rankers as given.
+        trained: the same difference over users and trainings, which is what a claim rests on.
         p: two-sided, of no difference, by DeLong for independent rows; NaN where it is not of AUC.
         p_by_user: the same for rows of the same users.
-        detectable: smallest true difference that so many users and seeds show at 80 % power.
     """
 
     value: float
     low: float
     high: float
     by_seed: tuple[float, ...]
-    error: float
+    trained: Trained
     p: float
     p_by_user: float
-    detectable: float
 
 
 @dataclass(frozen=True)
@@ -112,8 +159,5 @@ class Panel:
         weight = np.zeros((len(self.names), seeds))
         weight[at], weight[below] = 1 / seeds, -1 / seeds
         p = [areas.test(weight.ravel()).p if areas is not None and metric == "auc" else np.nan for areas in self.areas]
-        of_training = float(np.var(by_seed, ddof=1)) / seeds if seeds > 1 else 0.0
-        error = float(np.sqrt(np.nanvar(drawn) + of_training))
-        return Gain(
-            float(by_seed.mean()), low, high, tuple(by_seed.tolist()), error, p[0], p[1], metrics.SEEN_AT_80 * error
-        )
+        trained = Trained.of(by_seed, over_users=float(np.sqrt(np.nanvar(drawn))))
+        return Gain(trained.value, low, high, tuple(by_seed.tolist()), trained, p[0], p[1])

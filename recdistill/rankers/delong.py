@@ -16,6 +16,8 @@ from scipy.stats import norm, rankdata
 
 from recdistill.rankers.metrics import SEEN_AT_80
 
+TINY = 1e-12  # differences of AUCs below it, and variances below that share of their terms, are rounding
+
 
 @dataclass(frozen=True)
 class Test:
@@ -53,8 +55,11 @@ class Areas:
             weight: [S], summing to zero.
         """
         difference = float(weight @ self.value)
-        error = float(np.sqrt(max(weight @ self.covariance @ weight, 0.0)))
-        p = 2 * float(norm.sf(abs(difference) / error)) if error > 0 else float(difference == 0)
+        variance = float(weight @ self.covariance @ weight)
+        if variance < TINY * float(np.abs(weight) @ np.abs(self.covariance) @ np.abs(weight)):  # equal scores
+            return Test(difference, 0.0, float(abs(difference) < TINY), 0.0)
+        error = float(np.sqrt(variance))
+        p = 2 * float(norm.sf(abs(difference) / error))
         return Test(difference, error, p, SEEN_AT_80 * error)
 
 

@@ -10,23 +10,28 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from recdistill.errors import UserError
-from recdistill.rankers.contrast import Panel
+from recdistill.rankers.contrast import Panel, Trained
 from recdistill.rankers.predictions import Predictions
 
 USERS, EACH = 120, 10
 
 
-def _predictions(seeds: int, *, gain: float, training_noise: float = 0.0, trial: int = 0) -> list[Predictions]:
-    """``trees/student`` knows ``gain`` more of the label than ``trees/none``; ``trees/random`` knows nothing more."""
+def _predictions(
+    seeds: int, *, gain: float, training_noise: float = 0.0, errs: float = 0.0, trial: int = 0
+) -> list[Predictions]:
+    """``trees/student`` knows ``gain`` more of the label than ``trees/none``; ``trees/random`` knows nothing more.
+
+    A training scatters its scores by ``training_noise``, and is wrong about all users alike by ``errs`` or so.
+    """
     rng = np.random.default_rng(trial)
     user = np.repeat(np.arange(USERS), EACH)
-    signal, extra, noise = rng.normal(size=(3, len(user)))
+    signal, extra, noise, wrong = rng.normal(size=(4, len(user)))
     label = signal + gain * extra + rng.normal(size=len(user)) + 0.5 * rng.normal(size=USERS)[user] > 0
     splits = {"all": np.ones(len(user), dtype=bool), "cold": np.arange(len(user)) % 5 == 0}
     made = []
     for _ in range(seeds):
         logits = {
-            f"trees/{name}": signal + add + training_noise * rng.normal(size=len(user))
+            f"trees/{name}": signal + add + training_noise * rng.normal(size=len(user)) + errs * rng.normal() * wrong
             for name, add in (("none", 0.0), ("student", gain * extra), ("random", 0.05 * noise))
         }
         made.append(Predictions(user, pa.table({"user_id": user}), label, splits, logits))
@@ -47,8 +52,7 @@ def test_values_are_means_over_seeds_and_differences_are_paired() -> None:
     assert gain.value == pytest.approx(np.mean(gain.by_seed))
     assert gain.low < gain.value < gain.high
     # Users and trainings err both.
-    assert gain.error > (gain.high - gain.low) / 3.92 * 0.9
-    assert gain.detectable == pytest.approx((1.959964 + 0.841621) * gain.error, rel=1e-6)
+    assert gain.trained.error > (gain.high - gain.low) / 3.92 * 0.9
     assert gain.p_by_user < 0.05
     gauc = panel.gain("trees/student", "trees/none", metric="gauc")
     assert gauc.value > 0 and np.isnan(gauc.p)
@@ -66,6 +70,31 @@ def test_a_gain_is_seen_and_none_is_not_seen() -> None:
     assert seen["trees/random"] <= 4
 
 
+def test_noise_is_not_seen_where_trainings_differ() -> None:
+    """Over users alone noise is seen half of the time, since its ranker is another training; over trainings rarely."""
+    seen = {"users": 0, "trainings": 0, "gain": 0}
+    for trial in range(60):
+        panel = Panel.of(_predictions(3, gain=0.8, errs=0.4, trial=trial), NAMES, split="all", draws=20)
+        noise, real = (panel.gain(name, "trees/none", metric="auc") for name in ("trees/random", "trees/student"))
+        seen["users"] += noise.p_by_user < 0.05
+        seen["trainings"] += noise.trained.p < 0.05
+        seen["gain"] += real.value > 0 and real.trained.p < 0.05
+    assert seen["trainings"] <= 8 and seen["users"] >= 20
+    assert seen["gain"] >= 40
+
+
+def test_users_and_trainings_by_hand() -> None:
+    """Differences 1, 2, 3: variance 1, of the mean 1/3; with 2/3 over users 1 in all, on 2 · (1 / (1/3))² = 18."""
+    found = Trained.of((1.0, 2.0, 3.0), over_users=np.sqrt(2 / 3))
+    assert (found.value, found.error, found.freedom) == pytest.approx((2, 1, 18))
+    assert found.interval == pytest.approx((2 - 2.100922, 2 + 2.100922), abs=1e-6)
+    assert found.p == pytest.approx(0.060767, abs=1e-4)
+    assert found.detectable == pytest.approx(2.100922 + 0.841621, abs=1e-6)
+    alone = Trained.of((2.0,), over_users=1.0)
+    assert alone.freedom == np.inf and alone.interval == pytest.approx((2 - 1.959964, 2 + 1.959964), abs=1e-6)
+    assert Trained.of((0.0, 0.0), over_users=0.0).p == 1
+
+
 def test_of_equal_trainings_more_seeds_tell_nothing_more() -> None:
     """Three equal seeds are one: users err as before, trainings not at all."""
     one = _predictions(1, gain=0.5)
@@ -73,7 +102,8 @@ def test_of_equal_trainings_more_seeds_tell_nothing_more() -> None:
         Panel.of(of, NAMES, split="all", draws=100).gain("trees/student", "trees/none", metric="auc")
         for of in (one, one * 3)
     )
-    assert triple.error == pytest.approx(single.error)
+    assert triple.trained.error == pytest.approx(single.trained.error)
+    assert triple.trained.freedom == np.inf
     assert triple.p == pytest.approx(single.p)
     assert (triple.low, triple.high) == pytest.approx((single.low, single.high))
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import importlib
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from downstream_helpers import planted_world
 
 from recdistill.contracts.log import Log
 from recdistill.rankers import RankConfig
 from recdistill.rankers.config import TreesConfig
+from recdistill.rankers.contrast import Trained
 from recdistill.rankers.data import Data
 from recdistill.rankers.predictions import write_predictions
 from recdistill.rankers.rows import Rows
@@ -82,11 +86,35 @@ def test_the_table_has_a_row_a_group_and_the_bars_say_what_is_met(scripts: dict[
 
 def test_a_bar_off_zero_needs_an_interval_off_zero(scripts: dict[str, ModuleType]) -> None:
     gains = scripts["ranker_gains"]
-    gain = gains.Gain(0.004, -0.001, 0.009, (0.004,), 0.0026, 0.1, 0.1, 0.007)
+    sure = Trained(0.004, 0.001, math.inf)
+    gain = gains.Gain(0.004, -0.001, 0.009, (0.004,), sure, 0.1, 0.1)
     assert gains.Bar("it", gain, 0.3).met
     assert not gains.Bar("it", gain, 0.3, off_zero=True).met
     assert not gains.Bar("it", gain, 0.5).met
     assert gains.Bar("it", gain, 0.5).line().startswith("not met")
+    above = replace(gain, low=0.001)
+    assert gains.Bar("it", above, 0.3, off_zero=True).met
+    # Sure over users, but another training could be without it.
+    assert not gains.Bar("it", replace(above, trained=Trained(0.004, 0.003, 2.0)), 0.3, off_zero=True).met
+
+
+def test_the_control_is_met_unless_noise_is_seen_over_trainings(scripts: dict[str, ModuleType]) -> None:
+    gains = scripts["ranker_gains"]
+    gain = gains.Gain(0.002, 0.001, 0.003, (0.001, 0.003), Trained(0.002, 0.001, 1.1), 1e-9, 1e-9)
+    assert gains.Control(gain).met
+    assert not gains.Control(replace(gain, trained=Trained(0.002, 0.0005, math.inf))).met
+
+
+def test_a_test_window_without_new_items_has_no_bars_of_them(scripts: dict[str, ModuleType], ranked: Path) -> None:
+    for path in ranked.glob("seed-*/time/rank/predictions.parquet"):
+        table = pq.read_table(path)
+        nobody = pa.array(np.zeros(len(table), dtype=bool))
+        pq.write_table(table.set_column(table.column_names.index("cold"), "cold", nobody), path)
+    gains = scripts["ranker_gains"]
+    recipe = gains.recipe_of(RECIPE, [], data=None, seeds="0,1", models="trees")
+    lines = gains.tables(recipe, out=ranked, draws=50)
+    assert "trees, all items" in lines and not any("cold items" in line for line in lines[1:])
+    assert any(line.startswith("met") for line in lines)
 
 
 def test_power_of_a_strong_column_and_of_noise(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
@@ -100,21 +128,21 @@ def test_power_of_a_strong_column_and_of_noise(scripts: dict[str, ModuleType], t
     seen = {}
     for noise in (1.0, math.inf):
         (column,) = power.planted(truth, noise, 1)
-        seen[noise] = power.seen(data.test, base, power.trained("trees", config, data, column, [0, 1]))
-    assert power.share([seen[1.0]], "over_both") == 1.0
-    assert power.share([seen[math.inf]], "over_both") == 0.0
-    assert seen[math.inf].gain < 0.2 * seen[1.0].gain
-    assert all(one.over_both >= one.over_users > 0 for one in seen.values())
+        with_it = power.trained("trees", config, data, column, [0, 1])
+        seen[noise] = power.seen(data.test, base, with_it, of=np.unique(data.test.user))
+    assert power.count([seen[1.0]], "by_users") == "1 of 1"
+    assert power.count([seen[math.inf]], "by_both") == "0 of 1"
+    assert seen[math.inf].by_both.value < 0.2 * seen[1.0].by_both.value
+    assert all(one.by_both.error >= one.by_users.error > 0 for one in seen.values())
 
 
-def test_subsets_are_of_whole_users_without_repeats(scripts: dict[str, ModuleType]) -> None:
+def test_parts_have_no_user_in_common(scripts: dict[str, ModuleType]) -> None:
     power = scripts["ranker_power"]
     user = np.repeat(np.arange(30), 2)
     nothing = np.zeros(60, dtype=bool)
     rows = Rows(user, user, user, nothing, user, nothing)
-    found = list(power.subsets(rows, 10))
-    assert len(found) == power.SUBSETS
-    assert all(len(np.unique(of)) == 10 for of in found)
-    assert len({tuple(sorted(of)) for of in found}) > 20
-    (everyone,) = power.subsets(rows, 30)
+    found = power.divided(rows, 4)
+    assert [len(of) for of in found] == [8, 8, 7, 7]
+    assert sorted(np.concatenate(found)) == list(range(30))
+    (everyone,) = power.divided(rows, 1)
     assert sorted(everyone) == list(range(30))
