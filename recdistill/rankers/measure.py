@@ -55,6 +55,8 @@ def measure(
     ``ece``; ``calibration_gap``, |predicted / observed positives − 1|. GAUC and log loss of all, warm and cold items
     are a row for each user, from which intervals over any pooling of folds follow; all others are figures of the whole,
     with user-bootstrap intervals (none for ``ece``, whose resampled values are all too high). Deltas are paired.
+    Intervals take the trained rankers as given; :class:`recdistill.rankers.contrast.Trained` adds what differs between
+    trainings, which takes several seeds.
 
     Args:
         logits: of each group, [n].
