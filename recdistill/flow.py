@@ -246,6 +246,7 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker, crew: Cr
                 data=data,
                 fold=Fold(out / "split" / first_fold),
                 distill=out / first / "distill",
+                min_negative_share=recipe.rank.labels.min_negative_share,
                 out=to,
                 seed=first_seed,
             ),
@@ -255,6 +256,7 @@ def stages(recipe: Recipe, *, inputs: str, out: Path, tracker: Tracker, crew: Cr
             extra={
                 "continue": None if recipe.export.continue_ids is None else digest(recipe.export.continue_ids),
                 "level": recipe.evaluate.new_items.model_dump(mode="json"),
+                "min_negative_share": recipe.rank.labels.min_negative_share,
                 "questions": recipe.questions().model_dump(mode="json"),
             },
         )

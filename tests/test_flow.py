@@ -107,6 +107,20 @@ def test_a_changed_setting_runs_just_what_depends_on_it(whole, tmp_path):
     assert ran == {"mine", "distill", "evaluate", "rank", "export", "report"}
 
 
+def test_teams_are_given_reactions_where_the_rankers_are(whole, tmp_path):
+    shutil.copytree(whole, tmp_path / "run")
+    said = run(tmp_path / "run", "rank.labels.min_negative_share=1")
+    ran = {line.split(":")[0].rsplit("/", 1)[-1] for line in said.splitlines() if "done in" in line}
+    assert ran == {"rank", "export", "report"}
+    for out, negatives in ((whole, "logged"), (tmp_path / "run", "sampled")):
+        told = [
+            json.loads(path.read_text())
+            for path in (out / "export" / "export.json", *out.glob("seed-*/*/rank/rank.json"))
+        ]
+        assert {one["negatives"] for one in told} == {negatives}
+        assert ("reaction_1" in told[0]["match_columns"]) == (negatives == "logged")
+
+
 def test_distillation_goes_on_from_what_pretraining_left(whole, tmp_path):
     shutil.copytree(whole, tmp_path / "run")
     said = run(tmp_path / "run", "distill.start=pretrained", "distill.trials=[{}]", "distill.steps=1")

@@ -1,14 +1,15 @@
 """How fast match features are made, in how much memory, equal to a service's, and against one row at a time in numpy.
 
 Purpose: a million impressions against the last hundred positives of their users, vectors of width 128, all columns:
-from Parquet to Parquet, and in memory where the impressions of a user share histories and where none do; memory that
-a formula bounds; the same values from the module that is served on 10,000 random impressions, to 1e-6.
+from Parquet to Parquet, and in memory where the impressions of a user share histories and where none do; the same with
+reactions, which look at the last three hundred events, pleasing or not; memory that a formula bounds; the same values
+from the module that is served on 10,000 random impressions, to 1e-6.
 Command: python experiments/benchmarks/match_features.py [--impressions 1000000] [--pairs 10000] [--sample 2000]
-Time: about three minutes on two idle cores, of which the last row's impressions, a tenth, take half a minute. Memory:
-1.5 GB; disk: 100 MB.
+Time: about five minutes on two idle cores, of which the last row's impressions, a tenth, take half a minute. Memory:
+1.5 GB; disk: 200 MB.
 Expected: above 500,000 features/s from file to file where users have fifty impressions each, fewer by four or five
-times where each has one; a peak below the formula's; differences of at most 1e-6, and none but in match_decayed; the
-plain way tens of times slower.
+times where each has one; with reactions a third of the impressions/s; a peak below the formula's; differences of at
+most 1e-6, and none but in match_decayed and reactions; the plain way tens of times slower.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import torch
 
 from recdistill.contracts import names
 from recdistill.contracts.tables import ROW_GROUP, EmbeddingTable
-from recdistill.features.config import MatchConfig
+from recdistill.features.config import MatchConfig, ReactionConfig
 from recdistill.features.match import MatchFeatures
 from recdistill.features.match_basis import MatchBasis
 from recdistill.features.match_items import MatchItems
@@ -44,6 +45,7 @@ ITEMS, WIDTH, CENTRES, CODES = 20_000, 128, 64, (32, 32)
 POSITIVES, DAYS, FROM_DAY = 150, 150, 110  # of a user; impressions come in the last days, after 110 positives or so
 DAY = 86_400_000_000
 CONFIG = MatchConfig(last=100, top_k=3, half_life_days=30.0, interests=32)
+REACTION = ReactionConfig(last=300, temperatures=(0.1, 0.3))
 CHUNK = 1_000_000
 ROW, BLOCK, ARROW = 300, 32, 150  # bytes a row of a chunk; megabytes: see recdistill/features/match_table.py
 
@@ -57,9 +59,10 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=2_000, help="impressions of the plain way")
     parser.add_argument("--role", choices=("files", "memory"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--reactions", type=int, default=0, help=argparse.SUPPRESS)
     of = parser.parse_args()
     if of.role == "files":
-        print(json.dumps(from_files(of.folder)))
+        print(json.dumps(from_files(of.folder, reactions=bool(of.reactions))))
         return
     if of.role == "memory":
         print(json.dumps(in_memory(impressions=of.impressions, per_user=of.per_user)))
@@ -72,7 +75,8 @@ def main() -> None:
             f"{'peak MiB':>10}{'bound':>7}"
         )
         show(f"file to file, {of.per_user} impressions a user", run("files", folder=folder))
-        show("in memory, the same", run("memory", impressions=of.impressions, per_user=of.per_user))
+        show("file to file, with reactions", run("files", folder=folder, reactions=1))
+        show("in memory, the first", run("memory", impressions=of.impressions, per_user=of.per_user))
         show("in memory, one impression a user", run("memory", impressions=of.impressions // 10, per_user=1))
         against_others(folder, pairs=of.pairs, sample=of.sample)
 
@@ -100,16 +104,19 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def from_files(folder: Path) -> dict[str, Any]:
+def from_files(folder: Path, *, reactions: bool) -> dict[str, Any]:
     """The table API, with its peak and what the formula says it may be."""
-    items = catalogue()
-    columns = len(items.module.columns)
+    items = catalogue(reactions=reactions)
+    columns = len(items.columns)
     before = peak()
     wall, cpu = time.perf_counter(), time.process_time()
-    files = [folder / "events.parquet"], [folder / "history.parquet"]
-    rows = write_match_features(*files, items, out=folder / "match.parquet", chunk_events=CHUNK)
+    events, history = [folder / "events.parquet"], [folder / "history.parquet"]
+    if reactions:
+        history.append(folder / "displeased.parquet")
+    out = folder / ("all.parquet" if reactions else "match.parquet")
+    rows = write_match_features(events, history, items, out=out, chunk_events=CHUNK)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    held = min(CHUNK, sum(pq.read_metadata(path).num_rows for (path,) in files))
+    held = min(CHUNK, sum(pq.read_metadata(path).num_rows for path in (*events, *history)))
     bound = before + held * (ROW + 4 * columns) / 2**20 + BLOCK + ARROW
     return {"impressions": rows, "columns": columns, "wall": wall, "cpu": cpu, "peak": peak(), "bound": bound}
 
@@ -129,13 +136,15 @@ def in_memory(*, impressions: int, per_user: int) -> dict[str, Any]:
     return {"impressions": len(found), "columns": columns, "wall": wall, "cpu": cpu, "peak": peak(), "bound": bound}
 
 
-def catalogue() -> MatchItems:
+def catalogue(*, reactions: bool = False) -> MatchItems:
     """Items around centres, with a common direction that centring takes off."""
     rng = np.random.default_rng(1)
     vectors = rng.normal(size=(CENTRES, WIDTH))[rng.integers(0, CENTRES, ITEMS)] + rng.normal(size=(ITEMS, WIDTH)) + 0.5
     table = EmbeddingTable(pd.Index([f"i{at:06d}" for at in range(ITEMS)]), vectors.astype(np.float32))
     codes = np.stack([rng.integers(size, size=ITEMS) for size in CODES], axis=1)
-    basis = MatchBasis.fit(Space.of(table, table.ids, centre=True), CONFIG, seed=0)
+    basis = MatchBasis.fit(
+        Space.of(table, table.ids, centre=True), CONFIG, seed=0, reaction=REACTION if reactions else None
+    )
     return MatchItems.of(basis, table, to_table(table.ids, codes))
 
 
@@ -145,25 +154,30 @@ Events = tuple[np.ndarray, np.ndarray, np.ndarray]  # users, items, times
 def log(*, users: int, per_user: int) -> tuple[Events, Events]:
     """Positives and impressions, by user."""
     rng = np.random.default_rng(2)
-    past, asked = np.repeat(np.arange(users), POSITIVES), np.repeat(np.arange(users), per_user)
-    return tuple(  # type: ignore[return-value]
-        (of, rng.integers(0, ITEMS, len(of)), rng.integers(first * DAY, DAYS * DAY, len(of)))
-        for of, first in ((past, 0), (asked, FROM_DAY))
-    )
+    return drawn(rng, users=users, count=POSITIVES), drawn(rng, users=users, count=per_user, first=FROM_DAY)
+
+
+def drawn(rng: np.random.Generator, *, users: int, count: int, first: int = 0) -> Events:
+    """So many events of each user, from a day on."""
+    of = np.repeat(np.arange(users), count)
+    return of, rng.integers(0, ITEMS, len(of)), rng.integers(first * DAY, DAYS * DAY, len(of))
 
 
 def make(folder: Path, *, impressions: int, per_user: int) -> None:
-    """Write both as tables, with ids as text."""
+    """Write both as tables, with ids as text, and as many events that did not please as did."""
     item_ids = pa.array([f"i{at:06d}" for at in range(ITEMS)])
     users = impressions // per_user
     user_ids = pa.array([f"u{at:08d}" for at in range(users)])
-    for name, (user, item, moment) in zip(("history", "events"), log(users=users, per_user=per_user), strict=True):
+    others = drawn(np.random.default_rng(4), users=users, count=POSITIVES)
+    parts = dict(zip(("history", "events"), log(users=users, per_user=per_user), strict=True)) | {"displeased": others}
+    for name, (user, item, moment) in parts.items():
+        labels = pa.array([[] if name == "displeased" else ["like"]], pa.list_(pa.string()))
         table = pa.table(
             {
                 names.USER_ID: user_ids.take(pa.array(user)),
                 names.ITEM_ID: item_ids.take(pa.array(item)),
                 names.TIMESTAMP: pa.array(moment, pa.timestamp("us", "UTC")),
-                names.BEHAVIOURS: pa.array([["like"]]).take(pa.array(np.zeros(len(user), dtype=np.int64))),
+                names.BEHAVIOURS: labels.take(pa.array(np.zeros(len(user), dtype=np.int64))),
             }
         )
         pq.write_table(table, folder / f"{name}.parquet", row_group_size=ROW_GROUP)
@@ -171,32 +185,38 @@ def make(folder: Path, *, impressions: int, per_user: int) -> None:
 
 def against_others(folder: Path, *, pairs: int, sample: int) -> None:
     """Random rows of the written table, by the module, by its exported program, and one row at a time."""
-    items = catalogue()
-    columns = list(items.module.columns)
+    items = catalogue(reactions=True)
+    columns = list(items.columns)
     rng = np.random.default_rng(3)
-    table = pq.read_table(folder / "match.parquet")
+    table = pq.read_table(folder / "all.parquet")
     rows = table.take(pa.array(rng.choice(len(table), min(pairs, len(table)), replace=False))).to_pandas()
-    past = pq.read_table(
-        folder / "history.parquet", columns=[names.USER_ID, names.ITEM_ID, names.TIMESTAMP]
-    ).to_pandas()
+    keys = [names.USER_ID, names.ITEM_ID, names.TIMESTAMP]
+    past = pd.concat(
+        [
+            pq.read_table(folder / f"{name}.parquet", columns=keys).to_pandas().assign(pleased=name == "history")
+            for name in ("history", "displeased")
+        ]
+    )
     past["row"] = items.ids.get_indexer(past[names.ITEM_ID])
-    past = past[past[names.USER_ID].isin(rows[names.USER_ID])].sort_values([names.USER_ID, names.TIMESTAMP, "row"])
-    of_user = dict(iter(past.groupby(names.USER_ID, observed=True)[["row", names.TIMESTAMP]]))
+    past = past[past[names.USER_ID].isin(rows[names.USER_ID])]
+    past = past.sort_values([names.USER_ID, names.TIMESTAMP, "row", "pleased"])
+    of_user = dict(iter(past.groupby(names.USER_ID, observed=True)[["row", names.TIMESTAMP, "pleased"]]))
 
     batch = rows[columns].to_numpy()
-    history, age = np.full((len(rows), POSITIVES), -1), np.zeros((len(rows), POSITIVES))
+    shape = (len(rows), 2 * POSITIVES)
+    history, age, pleased = np.full(shape, -1), np.zeros(shape), np.zeros(shape, dtype=bool)
     for at, (user, moment) in enumerate(zip(rows[names.USER_ID], rows[names.TIMESTAMP], strict=True)):
         mine = of_user[user]
-        history[at, : len(mine)] = mine["row"]
+        history[at, : len(mine)], pleased[at, : len(mine)] = mine["row"], mine["pleased"]
         age[at, : len(mine)] = (moment - mine[names.TIMESTAMP]).to_numpy() / np.timedelta64(1, "D")
     candidates = items.ids.get_indexer(rows[names.ITEM_ID])[:, None]
-    program = export_program(items.module).module()
-    for name, module in (("module", items.module), ("exported program", program)):
+    program = export_program(items.served).module()
+    for name, module in (("module", items.served), ("exported program", program)):
         parts = []
         for start in range(0, len(rows), 500):
-            part = slice(start, start + 500)
+            part = [torch.from_numpy(whole[start : start + 500]) for whole in (history, age, pleased, candidates)]
             with torch.no_grad():
-                parts.append(module(*(torch.from_numpy(whole[part]) for whole in (history, age, candidates)))[:, 0])
+                parts.append(module(*part)[:, 0])
         difference = np.abs(torch.cat(parts).numpy() - batch)
         differing = [column for column, most in zip(columns, difference.max(axis=0), strict=True) if most > 0]
         print(
@@ -206,6 +226,8 @@ def against_others(folder: Path, *, pairs: int, sample: int) -> None:
         if not difference.max() <= 1e-6:
             raise SystemExit("batch and service differ")
 
+    past = past[past["pleased"]]
+    of_user = {user: mine[mine["pleased"]] for user, mine in of_user.items()}
     plain = [*zip(rows[names.USER_ID], rows[names.TIMESTAMP], candidates[:, 0], strict=True)][:sample]
     vectors, interest, codes = (
         buffer[:-1].numpy() for buffer in (items.module.vectors, items.module.interest, items.module.codes)

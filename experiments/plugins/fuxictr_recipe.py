@@ -1,9 +1,9 @@
 """FuxiCTR with and without our columns: an outside library's ranker and its own AUC.
 
 Purpose: write FuxiCTR's data format and configuration from a run, without and with the columns of an export (semantic
-IDs as categories, match features as numbers, the vectors as a frozen pre-trained embedding), let FuxiCTR train a
-DCN-v2 on both, and print the AUC that FuxiCTR reports. Trained on the run's validation window, tested on
-its test window, with the vectors of the fit that has seen neither; the newest fifth of the training rows tells when to
+IDs as categories, match features and reactions as numbers, the vectors as a frozen pre-trained embedding), let FuxiCTR
+train a DCN-v2 on both, and print the AUC that FuxiCTR reports. Trained on the run's validation window, tested on its
+test window, with the vectors of the fit that has seen neither; the newest fifth of the training rows tells when to
 stop.
 Command: python -m venv PEER && PEER/bin/pip install -r experiments/plugins/fuxictr_requirements.txt
          python experiments/plugins/fuxictr_recipe.py RUN --out FOLDER --python PEER/bin/python [--seeds 3]
@@ -56,8 +56,8 @@ def write(rows: RunRows, out: Path) -> None:
     """Write ``rows/{train,valid,test}.parquet``, ``vectors.npz`` and ``config/{dataset,model}_config.yaml``."""
     shutil.rmtree(out / "encoded", ignore_errors=True)  # FuxiCTR would take what it encoded of earlier rows
     join = FeatureJoin(rows.export, parts=("semantic_ids", "match"))
-    match = [name for name in join.columns if name.startswith("match_")]
     levels = [name for name in join.columns if name.startswith("sid_")]
+    match = [name for name in join.columns if name not in levels]
     for name, part in (("train", rows.fit), ("valid", rows.stop), ("test", rows.test)):
         write_table(_columns(join(part), match=match, levels=levels), out / "rows" / f"{name}.parquet")
     exported = Exported.read(rows.export)

@@ -2,8 +2,8 @@
 
 The ranker is trained on the validation window and tested on the test window. So its features come from the *selection*
 fit, whose teachers and student have seen neither; the run's own ``export/`` is of the final fit, which has learned from
-the validation window, and is for rankers that are trained on later days. Counters and match features read only events
-strictly before a row. Logged rows alone: an event without positive behaviour is a negative.
+the validation window, and is for rankers that are trained on later days. Counters, match features and reactions read
+only events strictly before a row. Logged rows alone: an event without positive behaviour is a negative.
 """
 
 from __future__ import annotations
@@ -24,8 +24,10 @@ from recdistill.contracts.fold import Fold
 from recdistill.contracts.log import Log
 from recdistill.contracts.tables import EmbeddingTable, read_metadata, write_table
 from recdistill.errors import UserError
-from recdistill.features.config import MatchConfig, SemanticIdConfig
-from recdistill.features.match import MatchFeatures
+from recdistill.features.config import MatchConfig, ReactionConfig, SemanticIdConfig
+from recdistill.features.match_basis import MatchBasis
+from recdistill.features.match_items import MatchItems
+from recdistill.features.match_log import match_log
 from recdistill.features.semantic_ids import fit_codebooks, to_table
 from recdistill.features.space import Space
 from recdistill.plugins.exported import EMBEDDINGS, MATCH, SEMANTIC_IDS
@@ -71,7 +73,7 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
 
 
 def read_run(run: Path, *, out: Path) -> RunRows:
-    """Read a run's first seed, and write ``out/export``: vectors, semantic IDs and match features of all the rows.
+    """Read a run's first seed, and write ``out/export``: vectors, semantic IDs, all rows' match features and reactions.
 
     Raises:
         UserError: the run is not finished, not of the time protocol, or its log has no negatives of its own.
@@ -156,21 +158,22 @@ def _export(student: Path, history: Log, rows: pd.DataFrame, out: Path) -> None:
     """The tables that an export has, made of a selection fit's student."""
     table = EmbeddingTable.read(student)
     table.write(out / EMBEDDINGS)
-    mean = Space.of(table, table.ids, centre=True).mean
-    books = fit_codebooks(SemanticIdConfig(), table.ids, table.vectors, mean=mean, seed=0)
-    codes = books.encode(table.vectors)
+    space = Space.of(table, table.ids, centre=True)
+    books = fit_codebooks(SemanticIdConfig(), table.ids, table.vectors, mean=space.mean, seed=0)
+    coded = to_table(table.ids, books.encode(table.vectors))
     about = {**table.metadata, "method": SemanticIdConfig().method, "sizes": list(books.sizes)}
-    write_table(to_table(table.ids, codes), out / SEMANTIC_IDS, metadata=about)
+    write_table(coded, out / SEMANTIC_IDS, metadata=about)
 
-    space, place = Space.of(table, history.item_ids, centre=True), table.ids.get_indexer(history.item_ids)
-    codes = np.where((place >= 0)[:, None], codes[place], -1)
-    match = MatchFeatures.from_log(space, history, MatchConfig(), codes=codes)
-    values = match(
-        history.user_ids.get_indexer(rows[names.USER_ID]),
-        history.item_ids.get_indexer(rows[names.ITEM_ID]),
-        rows[names.TIMESTAMP].astype("int64").to_numpy(),
+    basis = MatchBasis.fit(space, MatchConfig(), seed=0, reaction=ReactionConfig())
+    items = MatchItems.of(basis, table, coded)
+    values = match_log(
+        items,
+        history,
+        user=history.user_ids.get_indexer(rows[names.USER_ID]),
+        item=items.ids.get_indexer(rows[names.ITEM_ID]),
+        time=rows[names.TIMESTAMP].astype("int64").to_numpy(),
     )
     columns = {name: pa.array(rows[name]) for name in (names.USER_ID, names.ITEM_ID)}
     columns[names.TIMESTAMP] = pa.array(rows[names.TIMESTAMP]).cast(pa.timestamp("us", "UTC"))
-    columns |= {name: pa.array(values[:, at], pa.float32()) for at, name in enumerate(match.columns)}
+    columns |= {name: pa.array(values[:, at], pa.float32()) for at, name in enumerate(items.columns)}
     write_table(pa.table(columns), out / MATCH, metadata=table.metadata)

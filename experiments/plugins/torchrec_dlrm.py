@@ -1,9 +1,9 @@
 """A TorchRec DLRM with and without our features: what a team adds to its own model.
 
 Purpose: torchrec.models.dlrm.DLRM on user id, item id and counters; then the same model with the student's vectors,
-semantic IDs and match features of an export. What is added stands in Inputs and build. Trained on a run's validation
-window, tested on its test window, with the vectors of the fit that has seen neither; the newest fifth of the training
-rows chooses the epoch.
+semantic IDs, match features and reactions of an export. What is added stands in Inputs and build. Trained on a run's
+validation window, tested on its test window, with the vectors of the fit that has seen neither; the newest fifth of the
+training rows chooses the epoch.
 Command: python experiments/plugins/torchrec_dlrm.py RUN --out FOLDER [--seeds 3]
          (RUN: recdistill run RECIPE --out RUN)
 Time: a minute or two on two cores for 30,000 rows in each window. Memory: about 1.5 GB.
@@ -47,7 +47,7 @@ class Ours:
 
 @dataclass(frozen=True)
 class Inputs:
-    """A window's rows as tensors: [n, c] dense columns, [n, 2] own ids, [n] item rows, [n, m] match features."""
+    """A window's rows: [n, c] dense columns, [n, 2] own ids, [n] item rows, [n, m] match features and reactions."""
 
     dense: Tensor
     ids: Tensor

@@ -1,9 +1,9 @@
 """What our columns are worth to rankers of trees: scikit-learn's and LightGBM.
 
 Purpose: gradient-boosted trees on counters of user and item, without and with the columns that feature_frame joins
-from an export: 16 projected coordinates, semantic IDs, match features. Trained on a run's validation window, tested on
-its test window, with the vectors of the fit that has seen neither; the newest fifth of the training rows tells when to
-stop.
+from an export: 16 projected coordinates, semantic IDs, match features, reactions. Trained on a run's validation window,
+tested on its test window, with the vectors of the fit that has seen neither; the newest fifth of the training rows
+tells when to stop.
 Command: python experiments/plugins/tree_ranker.py RUN --out FOLDER [--seeds 3]
          (RUN: recdistill run RECIPE --out RUN)
 LightGBM is the extra "lightgbm": pip install "recdistill[lightgbm]"; without it its rows are left out.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from recdistill.features.config import MatchConfig, SemanticIdConfig
+from recdistill.features.config import MatchConfig, ReactionConfig, SemanticIdConfig
 from recdistill.settings import Settings
 
 
@@ -21,5 +21,12 @@ class ExportConfig(Settings):
         "have learned of them, as far as the vectors let them",
     )
     match: MatchConfig = MatchConfig()
-    max_match_rows: int = Field(1_000_000, ge=1, description="newest events of the test window that get match features")
+    reaction: ReactionConfig = Field(
+        ReactionConfig(),
+        description="columns of reactions, which are exported where the log has negatives of its own, as "
+        "rank.labels.min_negative_share says",
+    )
+    max_match_rows: int = Field(
+        1_000_000, ge=1, description="newest events of the test window that get match features and reactions"
+    )
     mlflow_model: bool = Field(True, description="also write the student as an MLflow model that embeds new items")

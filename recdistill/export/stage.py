@@ -1,4 +1,4 @@
-"""The ``export`` stage: one student's vectors, codes, match features and the student itself.
+"""The ``export`` stage: one student's vectors, codes, match features, reactions and the student itself.
 
 Memory: 12 · I · d bytes for the vectors, 100 bytes an event of the log, 60 bytes a match row.
 """
@@ -20,14 +20,16 @@ import torch
 
 from recdistill.contracts import names
 from recdistill.contracts.fold import Fold
+from recdistill.contracts.log import Log
+from recdistill.contracts.negatives import negatives_of
 from recdistill.contracts.tables import EmbeddingTable, read_table, write_json, write_table
 from recdistill.errors import UserError
 from recdistill.export.config import ExportConfig
 from recdistill.export.level import new_item_level, unknown_items
 from recdistill.features.content_level import ContentLevel, level_file
-from recdistill.features.match import MatchFeatures
 from recdistill.features.match_basis import MatchBasis
 from recdistill.features.match_items import BASIS, MatchItems
+from recdistill.features.match_log import match_log
 from recdistill.features.semantic_ids import (
     fit_codebooks,
     kept,
@@ -54,6 +56,7 @@ def export(
     data: Path,
     fold: Fold,
     distill: Path,
+    min_negative_share: float,
     out: Path,
     seed: int,
 ) -> None:
@@ -62,12 +65,13 @@ def export(
     ``item_embeddings.parquet`` (whole catalogue, with the new-item level of items that training did not know) ·
     ``recall_embeddings.parquet`` (the same with the level as a last coordinate, for a dot product) ·
     ``semantic_ids.parquet`` and ``sid_items.parquet`` (ID → items), with the codebooks that code new items ·
-    ``match_features.parquet`` (the test window's events against each user's history strictly before; the level is no
-    part of them), with the ``match_basis.safetensors`` by which ``features.match_table`` and a service compute the same
-    for other events · ``student/`` (``AutoModel.from_pretrained`` after ``import recdistill``) · ``mlflow_model/``
-    (pyfunc) · where the student gives items a level of their own, ``content_level.safetensors``, by which
-    ``mlflow_model/`` tells that of an item it has never seen, beside the new-item level · ``export.json`` (provenance,
-    widths, counts, the level, sha256 of every file).
+    ``match_features.parquet`` (the test window's events against each user's history strictly before: match features
+    and, where the log has negatives of its own, reactions; the level is no part of them), with the
+    ``match_basis.safetensors`` by which ``features.match_table`` and a service compute the same for other events ·
+    ``student/`` (``AutoModel.from_pretrained`` after ``import recdistill``) · ``mlflow_model/`` (pyfunc) · where the
+    student gives items a level of their own, ``content_level.safetensors``, by which ``mlflow_model/`` tells that of an
+    item it has never seen, beside the new-item level · ``export.json`` (provenance, widths, counts, the level, sha256
+    of every file).
 
     Args:
         level: how the new-item level is found; the selection fit's student is asked where validation tells it.
@@ -75,6 +79,8 @@ def export(
         data: folder with the canonical ``items`` table.
         distill: folder with ``final/student.parquet``, ``final/student/`` and ``selection/student.parquet``; and
             ``final/student_level.safetensors``, if the table has levels.
+        min_negative_share: as the rank stage has it (``labels.min_negative_share``), so that teams are given reactions
+            where that stage gives them to its rankers.
 
     Raises:
         UserError: the student or its table is missing, the table does not cover the catalogue, or the semantic IDs
@@ -99,11 +105,14 @@ def export(
     space = Space.of(embeddings, item_ids, centre=config.centre)
     coded_items, coded = _semantic_ids(config, data / "items.parquet", embeddings, mean=space.mean, out=out, seed=seed)
 
-    basis = MatchBasis.fit(space, config.match, seed=seed)
+    windows = fold.targets("selection"), fold.targets("final")
+    negatives = negatives_of(*windows, min_share=min_negative_share)
+    reaction = config.reaction if negatives == "logged" else None
+    basis = MatchBasis.fit(space, config.match, seed=seed, reaction=reaction)
     basis.save(out / BASIS)
     match_items = MatchItems.of(basis, embeddings, coded_items)
-    matched = _match(config, fold, match_items)
-    write_table(matched, out / "match_features.parquet", metadata={**provenance, **config.match.model_dump()})
+    matched = _match(config, fold.history("final"), windows[1], match_items)
+    write_table(matched, out / "match_features.parquet", metadata={**provenance, **basis.settings()})
     _copy_folder(distill / "final" / "student", out / "student")
     if own is not None:
         _content_level(distill / "final" / level_file("student")).save(out / CONTENT_LEVEL)
@@ -120,7 +129,8 @@ def export(
             "new_items": int(np.count_nonzero(unknown_items(fold, "final", item_ids))),
             "semantic_ids": coded,
             "match_rows": len(matched),
-            "match_columns": list(match_items.module.columns),
+            "match_columns": list(match_items.columns),
+            "negatives": negatives,
             "sha256": _hashes(out),
         },
         out / MANIFEST,
@@ -166,28 +176,23 @@ def _catalogue(items: Path, table: EmbeddingTable, path: Path) -> pd.Index:
     return item_ids
 
 
-def _match(config: ExportConfig, fold: Fold, items: MatchItems) -> pa.Table:
-    history, window = fold.history("final"), fold.targets("final")
+def _match(config: ExportConfig, history: Log, window: Log, items: MatchItems) -> pa.Table:
     if len(window) > config.max_match_rows:
         newest = np.argsort(-window.time, kind="stable")[: config.max_match_rows]
         window = window.take(np.sort(newest))
-    rows = items.ids.get_indexer(history.item_ids)  # of the exported table, from the fold's
-    positive = history.positive(config.match.min_behaviours)
-    match = MatchFeatures(
-        items.module,
-        user=history.user[positive],
-        item=rows[history.item[positive]],
-        time=history.time[positive],
-        users=len(history.user_ids),
+    values = match_log(
+        items,
+        history,
+        user=history.user_ids.get_indexer(window.user_ids)[window.user],
+        item=items.ids.get_indexer(window.item_ids)[window.item],
+        time=window.time,
     )
-    user = history.user_ids.get_indexer(window.user_ids)[window.user]
-    values = match(user, rows[window.item], window.time)
     columns: dict[str, Any] = {
         names.USER_ID: pa.array(window.user_ids[window.user]),
         names.ITEM_ID: pa.array(window.item_ids[window.item]),
         names.TIMESTAMP: pa.array(window.time, pa.timestamp("us", "UTC")),
     }
-    columns |= {name: pa.array(values[:, at], pa.float32()) for at, name in enumerate(match.columns)}
+    columns |= {name: pa.array(values[:, at], pa.float32()) for at, name in enumerate(items.columns)}
     return pa.table(columns)
 
 

@@ -12,9 +12,8 @@ from recdistill.contracts.log import Log
 from recdistill.features.config import MatchConfig
 from recdistill.features.match_basis import MatchBasis
 from recdistill.features.match_module import MatchModule
-from recdistill.features.match_tiles import Tiles
+from recdistill.features.past import Past
 from recdistill.features.space import Space
-from recdistill.features.timeline import Timeline
 
 _DAY = 86_400_000_000  # microseconds
 
@@ -22,9 +21,8 @@ _DAY = 86_400_000_000  # microseconds
 class MatchFeatures:
     """How near a candidate is to its user's last positives that lie strictly before it.
 
-    What the columns are, :mod:`recdistill.features.match_module` says. An event of equal time does not count as
-    history (logs rated in one sitting would leak the label otherwise). History of equal time is ordered by the item's
-    row, for where ``last`` cuts through it: the order of a file would be another one in Spark.
+    What the columns are, :mod:`recdistill.features.match_module` says; what counts as history, and in which order,
+    :class:`recdistill.features.past.Past`. History of equal time is ordered by the item's row.
 
     Memory: 56 bytes a history row (100 while they are sorted), 100 + 4 F bytes an event asked for, and ``block`` bytes
     while computing (or, where that is more, 16 events of one user).
@@ -46,11 +44,10 @@ class MatchFeatures:
         users: int,
         block: int = 1 << 25,
     ) -> None:
-        self._present = module.present
-        kept = np.flatnonzero((item >= 0) & self._present[item])
-        self._timeline = Timeline(group=user[kept], time=time[kept], groups=users, ties=item[kept])
-        self._item = item[kept][self._timeline.order]
-        self._time = time[kept][self._timeline.order]
+        self._past = Past(
+            present=module.present, user=user, item=item, time=time, ties=item, users=users, last=module.last
+        )
+        self._item, self._time = item[self._past.order], time[self._past.order]
         self._module = module
         self._block = block
 
@@ -84,44 +81,23 @@ class MatchFeatures:
         """[n, F] float32, columns as :attr:`columns`; user or item -1: one that is not known."""
         result = np.full((len(user), len(self.columns)), np.nan, dtype=np.float32)
         result[:, -1] = 0
-        asked = np.flatnonzero((user >= 0) & (item >= 0) & self._present[item])
-        begin, end = self._timeline.before(user[asked], time[asked])
-        begin = np.maximum(begin, end - self._module.last)
-        some = np.flatnonzero(end > begin)
-        if not len(some):
-            return result
-        asked, begin, end = asked[some], begin[some], end[some]
-        stride = max(self._module.last // 2, 4)
-        tiles = Tiles.of(user=user[asked], begin=begin, end=end, stride=stride)
-        vector, pair = 12 * self._module.vectors.shape[1], 80
-        event = vector + 40 * (self._module.interests + 1)
-        for chosen in tiles.blocks(block=self._block, row_bytes=vector, event_bytes=event, pair_bytes=pair):
-            rows, events = tiles.slots(chosen)
-            real = events >= 0
-            of = asked[events]
-            values = self._compare(
-                rows,
-                candidates=np.where(real, item[of], -1),
-                time=time[of],
-                begin=np.where(real, begin[events], 0),
-                end=np.where(real, end[events], 0),
-            )
-            result[of[real]] = values[real]
+        vector = 12 * self._module.vectors.shape[1]
+        for part in self._past.blocks(
+            user=user,
+            item=item,
+            time=time,
+            block=self._block,
+            row_bytes=vector,
+            event_bytes=vector + 40 * (self._module.interests + 1),
+            pair_bytes=80,
+        ):
+            age = (part.of(time, absent=0)[:, :, None] - self._time[part.rows][:, None, :]) / _DAY
+            with torch.inference_mode():
+                values = self._module.compare(
+                    torch.from_numpy(self._item[part.rows].astype(np.int64)),
+                    torch.from_numpy(age),
+                    torch.from_numpy(part.of(item, absent=-1).astype(np.int64)),
+                    torch.from_numpy(part.compared),
+                )
+            part.put(values.numpy(), result)
         return result
-
-    def _compare(
-        self, rows: np.ndarray, *, candidates: np.ndarray, time: np.ndarray, begin: np.ndarray, end: np.ndarray
-    ) -> np.ndarray:
-        """[B, C, F] of candidates [B, C], each with the history rows from begin to end among ``rows`` [B, H]."""
-        between = rows[:, None, :]
-        compared = (between >= begin[:, :, None]) & (between < end[:, :, None])
-        rows = np.minimum(rows, len(self._item) - 1)
-        age = (time[:, :, None] - self._time[rows][:, None, :]) / _DAY
-        with torch.inference_mode():
-            values = self._module.compare(
-                torch.from_numpy(self._item[rows].astype(np.int64)),
-                torch.from_numpy(age),
-                torch.from_numpy(candidates.astype(np.int64)),
-                torch.from_numpy(compared),
-            )
-        return values.numpy()

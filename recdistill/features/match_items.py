@@ -1,4 +1,7 @@
-"""The items of a table as match features see them, with their ids: what batch, Spark and a service begin with."""
+"""The items of a table as match features and reactions see them, with their ids.
+
+Batch, Spark and a service begin with them.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from recdistill.contracts.tables import EmbeddingTable, read_table
 from recdistill.errors import UserError
 from recdistill.features.match_basis import MatchBasis
 from recdistill.features.match_module import MatchModule
+from recdistill.features.reaction_module import MatchAndReactions, ReactionModule
 from recdistill.features.semantic_ids import codes_of
 from recdistill.features.space import Space
 
@@ -23,12 +27,15 @@ class MatchItems:
     """Items under a basis.
 
     Attributes:
-        ids: [I] item ids; the module's rows are theirs, in this order.
+        ids: [I] item ids; the modules' rows are theirs, in this order.
+        module: match features of them.
+        reaction: reactions to them; None where the basis has none.
     """
 
     ids: pd.Index
     basis: MatchBasis
     module: MatchModule
+    reaction: ReactionModule | None = None
 
     @classmethod
     def of(cls, basis: MatchBasis, table: EmbeddingTable, semantic_ids: pa.Table | None = None) -> MatchItems:
@@ -47,7 +54,9 @@ class MatchItems:
             )
         space = Space.at(table, table.ids, mean=basis.mean)
         codes = None if semantic_ids is None else codes_of(semantic_ids, table.ids, what="semantic_ids")
-        return cls(table.ids, basis, MatchModule.of(space, basis, codes))
+        module = MatchModule.of(space, basis, codes)
+        reaction = None if basis.reaction is None else ReactionModule.beside(module, basis.reaction)
+        return cls(table.ids, basis, module, reaction)
 
     @classmethod
     def read(cls, export: Path | str) -> MatchItems:
@@ -59,3 +68,16 @@ class MatchItems:
         export = Path(export)
         table = EmbeddingTable.read(export / "item_embeddings.parquet")
         return cls.of(MatchBasis.load(export / BASIS), table, read_table(export / "semantic_ids.parquet"))
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of all columns: match features, then reactions."""
+        return self.served.columns
+
+    @property
+    def served(self) -> MatchModule | MatchAndReactions:
+        """What a service runs: all columns of the ``match_features`` table, in its order.
+
+        Of histories with what did not please where the basis has reactions, else of what pleased alone.
+        """
+        return self.module if self.reaction is None else MatchAndReactions(self.module, self.reaction)

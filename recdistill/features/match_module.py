@@ -19,10 +19,9 @@ without a vector are no part of it. A cosine is that of the space's centred unit
 Where nothing can be compared (no vector of the candidate, or no history) ``match_items`` is 0 and the others NaN;
 ``match_sid_`` columns are NaN too for a candidate without a semantic ID.
 
-**Equality.** Unit vectors are rounded to multiples of 2^-26 (an error below float32's own), so their products are
-multiples of 2^-52 below 2 and every partial sum is exact in float64; cosines are rounded to multiples of 2^-40, so
-sums of 4,096 are exact too. All columns but ``match_decayed`` are thereby the same bits however the rows are padded,
-blocked, threaded or fused; that one differs by float64's rounding, before all are given as float32.
+**Equality.** Cosines are the same bits everywhere, and so are their sums (:mod:`recdistill.features.cosines`). All
+columns but ``match_decayed`` are thereby the same bits however the rows are padded, blocked, threaded or fused; that
+one differs by float64's rounding, before all are given as float32.
 """
 
 # No postponed annotations here: torch.jit.script reads them as they are.
@@ -34,13 +33,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from recdistill.features.cosines import buffer_rows, cosines, newest, padded
 from recdistill.features.match_basis import MatchBasis
 from recdistill.features.space import Space
 
 OF_COSINES = ("match_mean", "match_max", "match_topk", "match_decayed", "match_interest", "match_interest_share")
 OF_LEVEL = "match_sid_"
 ITEMS = "match_items"
-_VECTOR_GRID = 2.0**26
 
 
 class MatchModule(nn.Module):
@@ -79,8 +78,7 @@ class MatchModule(nn.Module):
             interests: K.
         """
         super().__init__()
-        rounded = np.rint(vectors.astype(np.float32) * np.float32(_VECTOR_GRID)) / np.float32(_VECTOR_GRID)
-        self.register_buffer("vectors", F.pad(torch.from_numpy(rounded), (0, 0, 0, 1)))
+        self.register_buffer("vectors", padded(vectors))
         known = torch.from_numpy(np.where(interest < 0, interests, interest).astype(np.int64))
         self.register_buffer("interest", F.pad(known, (0, 1), value=interests))
         self.register_buffer("codes", F.pad(torch.from_numpy(codes.astype(np.int32)), (0, 0, 0, 1), value=-1))
@@ -129,9 +127,8 @@ class MatchModule(nn.Module):
         Returns:
             [B, C, F] float32.
         """
-        older = (self.interest[self._rows(history)] < self.interests) & (age > 0)
-        newest = older.flip(1).cumsum(1).flip(1) <= self.last
-        return self.compare(history, age.unsqueeze(1), candidates, (older & newest).unsqueeze(1))
+        older = (self.interest[buffer_rows(history, self.vectors)] < self.interests) & (age > 0)
+        return self.compare(history, age.unsqueeze(1), candidates, newest(older, self.last).unsqueeze(1))
 
     def compare(self, history: Tensor, age: Tensor, candidates: Tensor, compared: Tensor) -> Tensor:
         """As :meth:`forward`, where it is known what is compared with what.
@@ -140,11 +137,9 @@ class MatchModule(nn.Module):
             age: [B, 1 or C, H] days.
             compared: [B, 1 or C, H] bool: the history rows that count; items with a vector only.
         """
-        theirs, mine = self._rows(history), self._rows(candidates)
+        theirs, mine = buffer_rows(history, self.vectors), buffer_rows(candidates, self.vectors)
         others = ~compared
-        products = torch.matmul(self._vectors(mine), self._vectors(theirs).transpose(1, 2))  # [B, C, H]
-        grid = 2.0**40
-        cosine = torch.round(products * grid) / grid
+        cosine = cosines(self.vectors, mine, theirs)
         counted = cosine.masked_fill(others, 0.0)
         total = compared.sum(-1).double()  # [B, 1 or C]
         largest = self._largest(cosine.masked_fill(others, -math.inf))
@@ -163,13 +158,6 @@ class MatchModule(nn.Module):
         found = torch.stack(columns, dim=-1).masked_fill(nothing.unsqueeze(-1), math.nan)
         items = total.expand_as(nothing).masked_fill(nothing, 0.0).unsqueeze(-1)
         return torch.cat([found, items], dim=-1).float()
-
-    def _rows(self, rows: Tensor) -> Tensor:
-        """Rows of the buffers, the last one for what is no item."""
-        return rows.masked_fill(rows < 0, self.vectors.shape[0] - 1)
-
-    def _vectors(self, rows: Tensor) -> Tensor:
-        return F.embedding(rows, self.vectors).double()
 
     def _largest(self, cosine: Tensor) -> Tensor:
         """[B, C, top_k] descending, -inf where there are fewer."""

@@ -1,4 +1,4 @@
-"""Match features under Spark, for logs that outgrow one machine: groups of whole users, each given to one function.
+"""Match features and reactions under Spark, for logs that outgrow one machine: groups of whole users, one function.
 
 Needs the extra ``spark`` (pyspark) and Java. The items travel to every worker.
 """
@@ -43,11 +43,9 @@ def match_spark(events: DataFrame, history: DataFrame, items: MatchItems, *, gro
         return _with_time(found, found[names.TIMESTAMP].cast(pa.int64()))
 
     kinds = {field.name: field.dataType.simpleString() for field in asked.schema}
-    columns = [f"`{name}` {kinds[name]}" for name in EVENT] + [f"`{name}` float" for name in items.module.columns]
+    columns = [f"`{name}` {kinds[name]}" for name in EVENT] + [f"`{name}` float" for name in items.columns]
     found = asked.groupBy(_GROUP).cogroup(past.groupBy(_GROUP)).applyInArrow(match_group, schema=", ".join(columns))
-    return found.selectExpr(
-        *EVENT[:2], f"timestamp_micros({names.TIMESTAMP}) AS {names.TIMESTAMP}", *items.module.columns
-    )
+    return found.selectExpr(*EVENT[:2], f"timestamp_micros({names.TIMESTAMP}) AS {names.TIMESTAMP}", *items.columns)
 
 
 def _timed(table: pa.Table) -> pa.Table:

@@ -21,8 +21,8 @@ from recdistill.contracts.by_user import user_bounds, user_chunks
 from recdistill.contracts.log import COLUMNS, Log
 from recdistill.contracts.tables import METADATA_KEY, ROW_GROUP, atomic
 from recdistill.errors import UserError
-from recdistill.features.match import MatchFeatures
 from recdistill.features.match_items import MatchItems
+from recdistill.features.match_log import match_log
 
 EVENT = (names.USER_ID, names.ITEM_ID, names.TIMESTAMP)
 
@@ -32,23 +32,16 @@ def match_rows(events: pa.Table, history: pa.Table, items: MatchItems) -> pa.Tab
 
     Args:
         events: user_id, item_id, timestamp; items that are not among ``items`` get NaN.
-        history: an ``interactions`` table with all that the events' users did; its positives count.
+        history: an ``interactions`` table with all that the events' users did; match features read its positives,
+            reactions (where ``items`` have them) its other events too.
     """
     known = _rows(history[names.ITEM_ID], items.ids) >= 0
     log = Log.of([history.filter(pa.array(known))], item_ids=items.ids)
-    positive = log.positive(items.basis.config.min_behaviours)
-    match = MatchFeatures(
-        items.module,
-        user=log.user[positive],
-        item=log.item[positive],
-        time=log.time[positive],
-        users=len(log.user_ids),
-    )
     user, item = _rows(events[names.USER_ID], log.user_ids), _rows(events[names.ITEM_ID], items.ids)
     time = events[names.TIMESTAMP].cast(pa.timestamp("us", "UTC"))
-    values = match(user, item, time.cast(pa.int64()).to_numpy())
+    values = match_log(items, log, user=user, item=item, time=time.cast(pa.int64()).to_numpy())
     columns: dict[str, Any] = {name: events[name] for name in EVENT[:2]} | {names.TIMESTAMP: time}
-    columns |= {name: pa.array(values[:, at], pa.float32()) for at, name in enumerate(match.columns)}
+    columns |= {name: pa.array(values[:, at], pa.float32()) for at, name in enumerate(items.columns)}
     return pa.table(columns)
 
 
@@ -90,7 +83,7 @@ def write_match_features(
     empty = [
         pq.read_schema(paths[0]).empty_table().select(kept) for paths, kept in ((history, COLUMNS), (events, EVENT))
     ]
-    provenance = {**(metadata or {}), **items.basis.config.model_dump()}
+    provenance = {**(metadata or {}), **items.basis.settings()}
     schema = match_rows(empty[1], empty[0], items).schema
     schema = schema.with_metadata({METADATA_KEY: json.dumps(provenance, sort_keys=True).encode()})
     rows = 0

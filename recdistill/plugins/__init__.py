@@ -1,4 +1,5 @@
-"""What a team adds to a ranker of its own: student vectors, semantic IDs and match features by the user's own ids.
+"""What a team adds to a ranker of its own: student vectors, semantic IDs, match features and reactions by the
+user's own ids.
 
 For TorchRec models: ``ItemFeatures`` (``ItemVocabulary``, ``StudentTable``, ``SemanticIdBags``) and ``DenseColumns``.
 For tables: ``feature_frame``, and ``FeatureJoin`` for files that outgrow memory. They read an export folder and nothing

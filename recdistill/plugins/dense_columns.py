@@ -1,4 +1,4 @@
-"""Columns of numbers, such as match features, as dense input of a ranker.
+"""Columns of numbers, such as match features and reactions, as dense input of a ranker.
 
 Shapes: n rows, c columns, B batch.
 """

@@ -42,7 +42,8 @@ class FeatureJoin:
 
     ``student_<i>``: the item's vector, projected (:class:`Projection`) · ``sid_<l>``: its code in each level; the
     numbers run along the codes' first principal direction, so a threshold on them means something ·
-    ``match_…``: the row's match features, by user, item and time. All float32, NaN for an item that is not known.
+    ``match_…``: the row's match features, by user, item and time · ``reaction_…``: its reactions, part of 'match' where
+    the export has them (the log has negatives of its own). All float32, NaN for an item that is not known.
 
     The exported match features are those of the logged events of the test window. Rows that are not among them (drawn
     negatives, say) would have NaN where logged ones have numbers, and a ranker would learn who was logged, that is:

@@ -1,4 +1,4 @@
-"""The exported match features, looked up by user, item and time.
+"""The exported match features and reactions, looked up by user, item and time.
 
 Shapes: m exported rows, n rows asked for, c columns.
 """
@@ -16,7 +16,7 @@ from recdistill.contracts.tables import read_table
 from recdistill.errors import UserError
 from recdistill.plugins.ids import own_ids, positions
 
-_PREFIX = "match_"
+_PREFIXES = ("match_", "reaction_")
 _KEYS = (names.USER_ID, names.ITEM_ID, names.TIMESTAMP)
 
 
@@ -31,7 +31,7 @@ class MatchRows:
 
     def __init__(self, path: Path) -> None:
         table = read_table(path)
-        self.columns = tuple(name for name in table.column_names if name.startswith(_PREFIX))
+        self.columns = tuple(name for name in table.column_names if name.startswith(_PREFIXES))
         if not self.columns or not set(_KEYS) <= set(table.column_names):
             raise UserError(
                 f"{path}: no table of match features (found: {', '.join(table.column_names)})",

@@ -15,12 +15,13 @@ import torch
 
 from recdistill.contracts.fold import Fold
 from recdistill.contracts.log import Log
+from recdistill.contracts.negatives import Negatives, negatives_of
 from recdistill.rankers.config import RankConfig
 from recdistill.rankers.counts import base_features
 from recdistill.rankers.groups import TableFeatures
 from recdistill.rankers.inputs import Inputs, SparseFeature, Task, by_age, last_items
 from recdistill.rankers.measure import activity_splits
-from recdistill.rankers.rows import Negatives, Rows, cold_items, make_rows, negatives_of
+from recdistill.rankers.rows import Rows, cold_items, make_rows
 from recdistill.rankers.tags import Tags
 
 

@@ -48,7 +48,7 @@ def table_features(
     Args:
         own: whether the log has negatives of its own; else there are no reactions to tell apart.
 
-    Memory: 12 · I · d bytes beside the table, plus 4 · n · (10 + L + components) bytes of features.
+    Memory: 20 · I · d bytes beside the table, plus 4 · n · (10 + L + components) bytes of features.
     """
     space = Space.of(table, history.item_ids, centre=config.centre)
     dense: list[list[np.ndarray]] = [[] for _ in row_sets]
@@ -70,7 +70,7 @@ def table_features(
         )
         for parts, rows in zip(dense, row_sets, strict=True):
             parts.append(reaction(rows.user, rows.item, rows.time))
-        blocks += [1] * len(config.reaction.temperatures)
+        blocks += [1] * len(reaction.columns)
     vectors = np.zeros((len(history.item_ids), 0), dtype=np.float32)
     if "embedding" in config.features:
         vectors = _components(space, width=config.embedding_width)

@@ -6,16 +6,15 @@ Shapes: n rows, m events, U users, I items. User and item numbers are those of o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import pandas as pd
 
 from recdistill.contracts.log import Log
+from recdistill.contracts.negatives import Negatives
 from recdistill.errors import UserError
 from recdistill.rankers.meetings import Meetings, PastItems
 
-Negatives = Literal["logged", "sampled"]
 _ROUNDS = 12
 
 
@@ -50,12 +49,6 @@ class Rows:
             self.behaviours[rows],
             self.logged[rows],
         )
-
-
-def negatives_of(*logs: Log, min_share: float) -> Negatives:
-    """Whether the logs have enough events without positive behaviour to serve as the negatives."""
-    share = np.concatenate([log.behaviours == 0 for log in logs]).mean()
-    return "logged" if share >= min_share else "sampled"
 
 
 def make_rows(window: Log, *, history: Log, negatives: Negatives, per_positive: int, seed: int) -> Rows:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from downstream_helpers import World, planted_world
 
+from recdistill.contracts.fold import FITS
 from recdistill.contracts.log import Log
 from recdistill.contracts.tables import EmbeddingTable, read_metadata
 from recdistill.contracts.validate import violations_of
@@ -34,11 +35,25 @@ QUESTIONS = QuestionsConfig(min_history=1)
 
 
 def _export(
-    world: World, out: Path, config: ExportConfig = CONFIG, *, level: LevelConfig | None = None, of: Path | None = None
+    world: World,
+    out: Path,
+    config: ExportConfig = CONFIG,
+    *,
+    level: LevelConfig | None = None,
+    of: Path | None = None,
+    min_negative_share: float = 0.05,
 ) -> None:
-    distill = of or world.root / "distill"
-    of_level = level or LevelConfig(level=0.25)
-    export(config, of_level, QUESTIONS, data=world.root / "data", fold=world.fold, distill=distill, out=out, seed=0)
+    export(
+        config,
+        level or LevelConfig(level=0.25),
+        QUESTIONS,
+        data=world.root / "data",
+        fold=world.fold,
+        distill=of or world.root / "distill",
+        min_negative_share=min_negative_share,
+        out=out,
+        seed=0,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +183,34 @@ def test_match_features_are_the_newest_test_rows_against_what_was_before(world: 
             assert row.match_max == pytest.approx(similar.max(), abs=1e-5)
         else:
             assert np.isnan(row.match_mean)
+        met = (history.user == user) & (history.time < asked)
+        if met.any():
+            weight = np.exp((vectors[history.item[met]] @ vectors[history.item_ids.get_loc(row.item_id)] - 1) / 0.3)
+            pleased = history.positive()[met].astype(float)
+            expected = (weight * (pleased - pleased.mean())).sum() / (weight.sum() + np.exp(-0.5 / 0.3))
+            assert row.reaction_2 == pytest.approx(expected, abs=1e-5)
+        else:
+            assert np.isnan(row.reaction_2)
+    assert table.reaction_1.std() > 0.01
+
+
+def test_a_log_without_negatives_of_its_own_gets_no_reactions(world: World, exported: Path, tmp_path: Path) -> None:
+    """The share of events that did not please decides, of both windows together, as it does for rankers."""
+    windows = [world.fold.targets(fit).behaviours == 0 for fit in FITS]
+    share = np.concatenate(windows).mean()
+    config = CONFIG.model_copy(update={"mlflow_model": False})
+    for out, least, negatives in (("over", share + 1e-9, "sampled"), ("at", share, "logged")):
+        _export(world, tmp_path / out, config, min_negative_share=least)
+        manifest = json.loads((tmp_path / out / "export.json").read_text())
+        assert manifest["negatives"] == negatives
+        table = pq.read_table(tmp_path / out / "match_features.parquet")
+        assert manifest["match_columns"] == table.column_names[3:] == list(MatchItems.read(tmp_path / out).columns)
+        assert ("reaction_1" in table.column_names) == (negatives == "logged")
+        said = read_metadata(tmp_path / out / "match_features.parquet")["reaction"]
+        assert said == (None if negatives == "sampled" else config.reaction.model_dump(mode="json"))
+        matched = [name for name in table.column_names if not name.startswith("reaction_")]
+        assert table.select(matched).equals(pq.read_table(exported / "match_features.parquet", columns=matched))
+        assert violations_of(tmp_path / out / "match_features.parquet", "match_features") == []
 
 
 def test_the_exported_folder_gives_the_same_match_features_for_any_table(
@@ -182,9 +225,10 @@ def test_the_exported_folder_gives_the_same_match_features_for_any_table(
     both = theirs.merge(ours.drop_duplicates(keys), on=keys, suffixes=("", "_again"))
     assert len(both) == len(theirs)
     manifest = json.loads((exported / "export.json").read_text())
-    assert manifest["match_columns"] == list(items.module.columns) == ours.columns[3:].tolist()
+    assert manifest["match_columns"] == list(items.columns) == ours.columns[3:].tolist()
     assert {"match_interest", "match_interest_share", "match_sid_1", "match_sid_2"} < set(ours.columns)
-    for name in items.module.columns:
+    assert {"reaction_1", "reaction_2"} < set(ours.columns)
+    for name in items.columns:
         np.testing.assert_allclose(both[name], both[f"{name}_again"], rtol=0, atol=1e-6)
 
 

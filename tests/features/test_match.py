@@ -15,8 +15,8 @@ from recdistill.contracts.tables import EmbeddingTable
 from recdistill.features.config import MatchConfig
 from recdistill.features.match import MatchFeatures
 from recdistill.features.match_basis import MatchBasis
-from recdistill.features.match_tiles import Tiles
 from recdistill.features.space import Space
+from recdistill.features.tiles import Tiles
 from recdistill.features.timeline import Timeline
 
 # Items a, b, c, and d that has no vector; b and c are of one interest, and their semantic IDs begin alike.

@@ -1,4 +1,4 @@
-"""Match features of Parquet tables: one machine equals the module on padded rows, and Spark equals one machine."""
+"""Match features and reactions of Parquet tables: one machine equals the module on padded rows, Spark one machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recdistill.contracts import names
 from recdistill.contracts.tables import EmbeddingTable, read_metadata, write_table
 from recdistill.contracts.validate import violations_of
 from recdistill.errors import UserError
-from recdistill.features.config import MatchConfig
+from recdistill.features.config import MatchConfig, ReactionConfig
 from recdistill.features.match_basis import MatchBasis
 from recdistill.features.match_items import MatchItems
 from recdistill.features.match_spark import match_spark
@@ -28,6 +28,7 @@ from recdistill.features.semantic_ids import to_table
 from recdistill.features.space import Space
 
 CONFIG = MatchConfig(last=6, top_k=2, half_life_days=2.0, interests=5, min_behaviours=2)
+REACTION = ReactionConfig(last=9, temperatures=(0.1, 0.3))
 LABELS = np.array(["click", "finish", "like"])
 DAY = 86_400_000_000
 
@@ -38,7 +39,7 @@ def _items(id_kind: str = "string", *, count: int = 80) -> MatchItems:
     ids = pd.Index(_ids("i", np.arange(count), id_kind))
     vectors = (rng.normal(size=(count, 12)) + 3).astype(np.float32)
     table = EmbeddingTable(ids, vectors)
-    basis = MatchBasis.fit(Space.of(table, ids, centre=True), CONFIG, seed=0)
+    basis = MatchBasis.fit(Space.of(table, ids, centre=True), CONFIG, seed=0, reaction=REACTION)
     coded = to_table(ids[3:], rng.integers(4, size=(count - 3, 3)))  # three items have no semantic ID
     return MatchItems.of(basis, table, coded)
 
@@ -90,25 +91,27 @@ def test_files_in_any_chunks_equal_the_module_event_by_event(tmp_path: Path, id_
     assert write_match_features(events, history, items, out=out, metadata={"kind": "student"}, chunk_events=100) == 400
     assert violations_of(out, "match_features") == []
     assert read_metadata(out)["half_life_days"] == 2.0 and read_metadata(out)["kind"] == "student"
+    assert read_metadata(out)["reaction"] == {"last": 9, "temperatures": [0.1, 0.3]}
     chunked = pq.read_table(out)
     write_match_features(events, history, items, out=out)
     np.testing.assert_allclose(
-        _sorted(chunked)[list(items.module.columns)],
-        _sorted(pq.read_table(out))[list(items.module.columns)],
+        _sorted(chunked)[list(items.columns)],
+        _sorted(pq.read_table(out))[list(items.columns)],
         rtol=0,
         atol=1e-7,
     )
     past = pd.concat([pq.read_table(path).to_pandas() for path in history])
-    past = past[(past[names.BEHAVIOURS].map(len) >= 2) & past[names.ITEM_ID].isin(items.ids)]
-    past["row"] = items.ids.get_indexer(past[names.ITEM_ID])
+    past["pleased"] = past[names.BEHAVIOURS].map(len) >= 2
+    past["row"] = items.ids.get_indexer(past[names.ITEM_ID])  # -1: not among them
     seen = 0
     for event in _sorted(chunked).to_dict("records"):
-        mine = past[past[names.USER_ID] == event[names.USER_ID]].sort_values([names.TIMESTAMP, "row"])
+        mine = past[past[names.USER_ID] == event[names.USER_ID]].sort_values([names.TIMESTAMP, "row", "pleased"])
         age = (event[names.TIMESTAMP] - mine[names.TIMESTAMP]).to_numpy() / np.timedelta64(1, "D")
         row = items.ids.get_indexer([event[names.ITEM_ID]])
-        expected = items.module(*(torch.tensor(np.asarray(part))[None] for part in (mine["row"], age, row)))[0, 0]
-        np.testing.assert_allclose([event[name] for name in items.module.columns], expected, rtol=0, atol=1e-7)
-        seen += expected[-1] == CONFIG.last
+        parts = (np.asarray(part) for part in (mine["row"], age, mine["pleased"], row))
+        expected = items.served(*(torch.tensor(part)[None] for part in parts))[0, 0]
+        np.testing.assert_allclose([event[name] for name in items.columns], expected, rtol=0, atol=1e-7)
+        seen += event["match_items"] == CONFIG.last
     assert seen > 100  # histories that were cut
 
 
@@ -178,6 +181,6 @@ def test_spark_gives_what_one_machine_gives(spark: Any, tmp_path: Path, id_kind:
     found, expected = _sorted(of_spark), _sorted(here)
     for name in EVENT:
         assert found[name].tolist() == expected[name].tolist()
-    columns = list(items.module.columns)
+    columns = list(items.columns)
     np.testing.assert_allclose(found[columns], expected[columns], rtol=0, atol=1e-6)
     assert (expected.match_items == CONFIG.last).sum() > 100

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recdistill.contracts.tables import EmbeddingTable
-from recdistill.features import reactions as room
 from recdistill.features.config import ReactionConfig
+from recdistill.features.reaction_module import ReactionModule
 from recdistill.features.reactions import ReactionFeatures
 from recdistill.features.space import Space
 
@@ -19,17 +19,19 @@ AXES = np.array([[1, 0], [0, 1], [3, 4]], dtype=np.float32)  # item 3 is absent
 Event = tuple[int, int, int, bool]
 
 
-def _features(events: list[Event], *, last: int = 10, temperatures: tuple[float, ...] = (0.5,)) -> ReactionFeatures:
+def _features(
+    events: list[Event], *, last: int = 10, temperatures: tuple[float, ...] = (0.5,), block: int = 1 << 20
+) -> ReactionFeatures:
     user, item, time, pleased = (np.array(column) for column in zip(*events, strict=True))
+    space = Space.of(EmbeddingTable(IDS[:3], AXES), IDS, centre=False)
     return ReactionFeatures(
-        Space.of(EmbeddingTable(IDS[:3], AXES), IDS, centre=False),
+        ReactionModule.of(space, ReactionConfig(last=last, temperatures=temperatures)),
         user=user,
         item=item,
         time=time,
         pleased=pleased.astype(bool),
         users=3,
-        last=last,
-        temperatures=temperatures,
+        block=block,
     )
 
 
@@ -50,7 +52,7 @@ def test_equal_times_other_users_absent_items_and_old_events_do_not_count() -> N
     events = [(0, 0, 1, True), (0, 1, 2, False), (0, 2, 5, True), (1, 2, 1, True), (0, 3, 3, False)]
     plain = _ask(_features(events[:2]), (0, 2, 5))
     np.testing.assert_array_equal(_ask(_features(events), (0, 2, 5)), plain)
-    assert np.isnan(_ask(_features(events), (2, 0, 9), (0, 3, 9), (0, 0, 1))).all()
+    assert np.isnan(_ask(_features(events), (2, 0, 9), (0, 3, 9), (0, 0, 1), (-1, 0, 9), (0, -1, 9))).all()
     last = _ask(_features([(0, 2, 0, False), *events], last=3), (0, 2, 6))
     np.testing.assert_allclose(last, _ask(_features(events), (0, 2, 6)))
 
@@ -66,22 +68,21 @@ def test_equal_times_other_users_absent_items_and_old_events_do_not_count() -> N
 def test_is_its_definition_row_by_row_whatever_the_block(
     events: list[Event], rows: list[tuple[int, int, int]], last: int
 ) -> None:
-    features = _features(events, last=last)
-    found = _ask(features, *rows)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room, "_BLOCK", 3)
-        np.testing.assert_allclose(_ask(features, *rows), found, rtol=1e-5, atol=1e-7)
+    found = _ask(_features(events, last=last), *rows)
+    for again in (events, events[::-1]):  # the order of a file is no order of events
+        np.testing.assert_allclose(_ask(_features(again, last=last, block=1), *rows), found, rtol=0, atol=1e-7)
     unit = AXES / np.linalg.norm(AXES, axis=1, keepdims=True)
     for (user, item, time), value in zip(rows, found[:, 0], strict=True):
-        before = sorted((e for e in events if e[0] == user and e[1] < 3 and e[2] < time), key=lambda e: e[2])
-        times = [e[2] for e in before]
+        # Of equal times the lower item first, of one item's the event that did not please.
+        before = [e for e in events if e[0] == user and e[1] < 3 and e[2] < time]
+        before = sorted(before, key=lambda e: (e[2], e[1], e[3]))[-last:]
         if item == 3 or not before:
             assert np.isnan(value)
-        elif len(before) <= last or times[-last - 1] < times[-last]:  # else equal times decide who is among the last
-            pleased = np.array([e[3] for e in before[-last:]], dtype=float)
-            weight = np.exp((unit[[e[1] for e in before[-last:]]] @ unit[item] - 1) / 0.5)
-            expected = (weight * (pleased - pleased.mean())).sum() / (weight.sum() + np.exp(-1.0))
-            assert value == pytest.approx(expected, abs=1e-5)
+            continue
+        pleased = np.array([e[3] for e in before], dtype=float)
+        weight = np.exp((unit[[e[1] for e in before]] @ unit[item] - 1) / 0.5)
+        expected = (weight * (pleased - pleased.mean())).sum() / (weight.sum() + np.exp(-1.0))
+        assert value == pytest.approx(expected, abs=1e-6)
 
 
 def test_sees_what_displeased_where_vectors_mean_something_and_nothing_where_they_do_not() -> None:
@@ -93,15 +94,9 @@ def test_sees_what_displeased_where_vectors_mean_something_and_nothing_where_the
     ids, asked = pd.Index(np.arange(300)), time >= 40
     correlation = {}
     for name, vectors in (("taste", taste), ("noise", rng.normal(size=(300, 4)))):
+        space = Space.of(EmbeddingTable(ids, vectors.astype(np.float32)), ids, centre=True)
         features = ReactionFeatures(
-            Space.of(EmbeddingTable(ids, vectors.astype(np.float32)), ids, centre=True),
-            user=user,
-            item=item,
-            time=time,
-            pleased=pleased,
-            users=100,
-            last=ReactionConfig().last,
-            temperatures=ReactionConfig().temperatures,
+            ReactionModule.of(space, ReactionConfig()), user=user, item=item, time=time, pleased=pleased, users=100
         )
         found = features(user[asked], item[asked], time[asked])[:, 1]
         correlation[name] = np.corrcoef(found, pleased[asked])[0, 1]

@@ -50,6 +50,16 @@ def test_rows_keep_their_order_and_index_and_get_what_is_theirs(export) -> None:
     assert all(joined[name].dtype == np.float32 for name in joined.columns.difference(rows.columns))
 
 
+def test_reactions_come_with_the_match_features_where_the_export_has_them(export) -> None:
+    rows = keys(["b", "a"], [10, 20], [2, 1])
+    assert not [name for name in FeatureJoin(export).columns if name.startswith("reaction_")]
+    write_match(export, rows, match_items=[3, 2], reaction_1=[-0.5, np.nan], reaction_2=[0.25, 0.0])
+    joined = feature_frame(rows[::-1], export, parts=("match",))
+    assert joined.columns.tolist()[3:] == ["match_items", "reaction_1", "reaction_2"]
+    np.testing.assert_array_equal(joined["reaction_1"], np.float32([np.nan, -0.5]))
+    np.testing.assert_array_equal(joined["reaction_2"], np.float32([0.0, 0.25]))
+
+
 def test_unknown_items_have_gaps(export) -> None:
     joined = feature_frame(pd.DataFrame({"item_id": [40, 99]}), export, parts=("vectors", "semantic_ids"))
     assert joined["student_0"].isna().tolist() == [False, True]

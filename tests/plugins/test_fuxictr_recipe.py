@@ -38,7 +38,11 @@ def test_what_fuxictr_reads_by_hand(scripts, tmp_path) -> None:
         tmp_path / "export", [10, 20, 30], vectors=vectors_of(3), codes=np.array([[3, 2], [0, 1]]), coded=[10, 20]
     )
     write_match(
-        export, rows[["user_id", "item_id", "timestamp"]], match_mean=[0.5, np.nan, 0.25], match_items=[2, 0, 1]
+        export,
+        rows[["user_id", "item_id", "timestamp"]],
+        match_mean=[0.5, np.nan, 0.25],
+        match_items=[2, 0, 1],
+        reaction_1=[-0.5, np.nan, 0],
     )
     stale = tmp_path / "encoded" / "with" / "feature_map.json"
     stale.parent.mkdir(parents=True)
@@ -59,6 +63,7 @@ def test_what_fuxictr_reads_by_hand(scripts, tmp_path) -> None:
     assert found["sid_0"].tolist() == ["3", "0", ""]
     assert found["sid_1"].tolist() == ["3-2", "0-1", ""]  # a prefix: the code alone says little
     assert found["match_mean"].tolist() == [0.5, 0.0, 0.25]
+    assert found["reaction_1"].tolist() == [-0.5, 0.0, 0.0]
     assert found["user_days"].tolist() == [0.0, 1.5, 2.0]
     assert "timestamp" not in found and "new_item" not in found
 
@@ -74,7 +79,15 @@ def test_what_fuxictr_reads_by_hand(scripts, tmp_path) -> None:
         for name in datasets
     }
     assert columns["without"] == ["user_id", "item_id", *run_rows.BASE]
-    assert columns["with"] == [*columns["without"], "sid_0", "sid_1", "match_mean", "match_items", "item_vector"]
+    assert columns["with"] == [
+        *columns["without"],
+        "sid_0",
+        "sid_1",
+        "match_mean",
+        "match_items",
+        "reaction_1",
+        "item_vector",
+    ]
     frozen = datasets["with"]["feature_cols"][-1]
     assert (frozen["pretrain_dim"], frozen["freeze_emb"], frozen["min_categr_count"]) == (8, True, 1)
     assert Path(frozen["pretrained_emb"]).is_file()

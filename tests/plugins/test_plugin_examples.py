@@ -73,6 +73,8 @@ def test_features_come_from_the_fit_that_has_seen_neither_window(run, tmp_path, 
     exported = EmbeddingTable.read(rows.export / "item_embeddings.parquet")
     selection = EmbeddingTable.read(run / "seed-0" / "time" / "distill" / "selection" / "student.parquet")
     np.testing.assert_array_equal(exported.vectors, selection.vectors)
+    reactions = read_table(rows.export / "match_features.parquet").to_pandas()[["reaction_1", "reaction_2"]]
+    assert reactions.std().min() > 0.01
 
 
 def test_what_happens_later_changes_nothing_before_it(run, tmp_path, monkeypatch) -> None:

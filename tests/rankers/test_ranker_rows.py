@@ -11,11 +11,12 @@ import pytest
 from downstream_helpers import DAY, START, interactions
 
 from recdistill.contracts.log import Log
+from recdistill.contracts.negatives import negatives_of
 from recdistill.contracts.tables import write_table
 from recdistill.errors import UserError
 from recdistill.rankers.counts import Standardiser, base_features
 from recdistill.rankers.meetings import PastItems
-from recdistill.rankers.rows import Rows, cold_items, make_rows, negatives_of
+from recdistill.rankers.rows import Rows, cold_items, make_rows
 from recdistill.rankers.tags import Tags
 
 
