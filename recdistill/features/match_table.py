@@ -32,8 +32,8 @@ def match_rows(events: pa.Table, history: pa.Table, items: MatchItems) -> pa.Tab
 
     Args:
         events: user_id, item_id, timestamp; items that are not among ``items`` get NaN.
-        history: an ``interactions`` table with all that the events' users did; match features read its positives,
-            reactions (where ``items`` have them) its other events too.
+        history: an ``interactions`` table with all that the events' users did. Match features read its positives,
+            reactions (where ``items`` have them) its other events too: of positives alone they would all be 0.
     """
     known = _rows(history[names.ITEM_ID], items.ids) >= 0
     log = Log.of([history.filter(pa.array(known))], item_ids=items.ids)
@@ -64,7 +64,8 @@ def write_match_features(
 
     Args:
         events: one or several tables with user_id, item_id, timestamp; impressions, say.
-        history: one or several ``interactions`` tables of the same users; the events' own table may be one of them.
+        history: one or several ``interactions`` tables of the same users, as :func:`match_rows` reads them; the events'
+            own table may be one of them.
         metadata: provenance, beside the columns' settings.
 
     Returns:
