@@ -2,15 +2,16 @@
 
 The ranker is trained on the validation window and tested on the test window. So its features come from the *selection*
 fit, whose teachers and student have seen neither; the run's own ``export/`` is of the final fit, which has learned from
-the validation window, and is for rankers that are trained on later days. Counters, match features and reactions read
-only events strictly before a row. Logged rows alone: an event without positive behaviour is a negative.
+the validation window, and is for rankers that are trained on later days: joined to earlier rows it warns of them.
+Counters, match features and reactions read only events strictly before a row. Logged rows alone: an event without
+positive behaviour is a negative.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from recdistill.contracts import names
 from recdistill.contracts.fold import Fold
 from recdistill.contracts.log import Log
 from recdistill.contracts.tables import EmbeddingTable, read_metadata, write_table
+from recdistill.contracts.trained import until_metadata
 from recdistill.errors import UserError
 from recdistill.features.config import MatchConfig, ReactionConfig, SemanticIdConfig
 from recdistill.features.match_basis import MatchBasis
@@ -93,7 +95,9 @@ def read_run(run: Path, *, out: Path) -> RunRows:
         rows[NEW] = ~rows[names.ITEM_ID].isin(events.loc[before, names.ITEM_ID])
     cut = windows[0][names.TIMESTAMP].quantile(0.8)
     older = windows[0][names.TIMESTAMP] < cut
-    _export(student, history, pd.concat(windows), out / "export")
+    table = EmbeddingTable.read(student)
+    table = replace(table, metadata={**table.metadata, **until_metadata(fold.trained_until("selection"))})
+    _export(table, history, pd.concat(windows), out / "export")
     return RunRows(windows[0][older], windows[0][~older], windows[1], out / "export")
 
 
@@ -154,9 +158,8 @@ def _frame(log: Log) -> pd.DataFrame:
     return frame.sort_values(names.TIMESTAMP, kind="stable", ignore_index=True)
 
 
-def _export(student: Path, history: Log, rows: pd.DataFrame, out: Path) -> None:
-    """The tables that an export has, made of a selection fit's student."""
-    table = EmbeddingTable.read(student)
+def _export(table: EmbeddingTable, history: Log, rows: pd.DataFrame, out: Path) -> None:
+    """The tables that an export has, made of a selection fit's vectors."""
     table.write(out / EMBEDDINGS)
     space = Space.of(table, table.ids, centre=True)
     books = fit_codebooks(SemanticIdConfig(), table.ids, table.vectors, mean=space.mean, seed=0)

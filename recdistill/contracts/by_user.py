@@ -12,6 +12,8 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from recdistill.contracts import names
+from recdistill.contracts.events import decoded
+from recdistill.errors import UserError
 
 # Events of a file are sampled so finely that a chunk is at most 1/32 a file larger than asked for.
 _SAMPLES_A_CHUNK = 32
@@ -27,18 +29,30 @@ def user_bounds(
         files: Parquet tables with ``user_id``, none of them empty.
         columns: further columns that ``visit`` is to see.
         visit: is given every batch of every file on the way.
+
+    Raises:
+        UserError: a row has no user; it would be in no chunk.
     """
     every = max(1, chunk_events // _SAMPLES_A_CHUNK)
     sample: list[pa.Array] = []
     for path in files:
-        row = 0
+        row = nulls = 0
         for batch in pq.ParquetFile(path).iter_batches(_BATCH, columns=[names.USER_ID, *columns]):
             visit(batch)
             rows = np.arange(every - 1 - row % every, len(batch), every)
-            sample.append(batch[names.USER_ID].take(pa.array(rows)))
-            row += len(batch)
-    alike = [ids.cast(sample[0].type) for ids in sample]  # text is string in one file, large_string in another
-    ids = pa.chunked_array(alike).combine_chunks().sort() if sample else pa.array([], pa.int64())
+            users = decoded(batch[names.USER_ID])
+            sample.append(users.take(pa.array(rows)))
+            row, nulls = row + len(batch), nulls + users.null_count
+        if nulls:
+            raise UserError(
+                f"{path}: column '{names.USER_ID}' is null in {nulls} of {row} rows",
+                remedy="drop those rows, or give them an id that nobody has",
+            )
+    if not sample:
+        return pa.array([], pa.int64())
+    # Text is string in one file and large_string in another, numbers are of 32 bits and of 64.
+    alike = pa.concat_tables([pa.table([ids], [names.USER_ID]) for ids in sample], promote_options="permissive")
+    ids = alike[names.USER_ID].combine_chunks().sort()
     cuts = np.arange(_SAMPLES_A_CHUNK - 1, len(ids), _SAMPLES_A_CHUNK)
     return pc.unique(ids.take(pa.array(cuts)))
 
@@ -47,6 +61,8 @@ def user_chunks(
     files: Sequence[Path], bounds: pa.Array, *, columns: Sequence[str], where_given: Sequence[str] = ()
 ) -> Iterator[list[pa.Table]]:
     """All events of the users up to each bound and above the one before, a table a file in the files' order.
+
+    None is lost: :func:`user_bounds` has refused rows without a user.
 
     Tables that are sorted by user, as the split stage leaves them, are decoded once in all; others once a chunk.
 

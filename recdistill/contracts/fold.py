@@ -8,6 +8,7 @@ window: it chooses settings, and rankers train on its vectors, which have not se
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -63,6 +64,14 @@ class Fold:
     def training_files(self, fit: Fit) -> list[Path]:
         """The tables of :meth:`training`, in the order in which it reads them, for what outgrows memory."""
         return [self.root / file for file in _TRAINING[fit]]
+
+    def trained_until(self, fit: Fit) -> datetime | None:
+        """Time of the newest interaction in this fit's training, in UTC; None where there is none."""
+        times = [
+            pc.max(read_table(path, columns=[names.TIMESTAMP])[names.TIMESTAMP]).as_py()
+            for path in self.training_files(fit)
+        ]
+        return max((time for time in times if time is not None), default=None)
 
     def may_learn(self, fit: Fit, events: pa.Table) -> np.ndarray:
         """Which events of another log than the interactions (searches, say) this fit may learn from.

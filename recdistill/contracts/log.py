@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recdistill.contracts import names
+from recdistill.contracts.events import decoded
 from recdistill.contracts.tables import read_table
 from recdistill.errors import UserError
 
@@ -120,8 +121,7 @@ class Log:
 
 
 def _number(column: pa.ChunkedArray, ids: pd.Index | None, what: str) -> tuple[pd.Index, np.ndarray]:
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+    column = decoded(column)
     # Each distinct id once: pandas would make a Python string of every event's.
     distinct = pc.unique(column)
     values = pd.Index(distinct.to_pandas())

@@ -90,10 +90,14 @@ def _media(value: Any, where: str) -> Any:
         try:
             return base64.b64decode(value, validate=True)
         except binascii.Error as error:
-            raise UserError(
-                f"{where}: neither bytes nor base64", remedy="send the file's content, not its path"
-            ) from error
+            raise _no_media(where) from error
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        raise _no_media(where)
     return bytes(value)
+
+
+def _no_media(where: str) -> UserError:
+    return UserError(f"{where}: neither bytes nor base64", remedy="send the file's content, not its path")
 
 
 def _given(value: Any) -> bool:

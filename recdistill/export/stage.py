@@ -23,6 +23,7 @@ from recdistill.contracts.fold import Fold
 from recdistill.contracts.log import Log
 from recdistill.contracts.negatives import negatives_of
 from recdistill.contracts.tables import EmbeddingTable, read_table, write_json, write_table
+from recdistill.contracts.trained import until_metadata
 from recdistill.errors import UserError
 from recdistill.export.config import ExportConfig
 from recdistill.export.level import new_item_level, unknown_items
@@ -73,6 +74,10 @@ def export(
     item it has never seen, beside the new-item level · ``export.json`` (provenance, widths, counts, the level, sha256
     of every file).
 
+    All is of the final fit, which has learned from everything before the test window. The tables' metadata and
+    ``export.json`` tell until when (``trained_until``); who joins earlier rows is warned
+    (:mod:`recdistill.contracts.trained`).
+
     Args:
         level: how the new-item level is found; the selection fit's student is asked where validation tells it.
         questions: those of the validation window.
@@ -94,6 +99,7 @@ def export(
     rows = table.ids.get_indexer(item_ids)
     support, confidence = (None if part is None else part[rows] for part in (table.support, table.confidence))
     provenance = {**table.metadata, "fold": fold.name, "seed": seed, "fit": "final", "centred": config.centre}
+    provenance |= until_metadata(fold.trained_until("final"))
     raised = new_item_level(level, questions, fold, distill / "selection" / "student.parquet", seed=seed)
     levels = np.where(unknown_items(fold, "final", item_ids), raised, 0.0)
     own = table.align_level(item_ids)
@@ -149,13 +155,14 @@ def _semantic_ids(
     config: ExportConfig, items: Path, table: EmbeddingTable, *, mean: np.ndarray, out: Path, seed: int
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Code the catalogue, write the codebooks and both tables; returns item → ID, and how it was done and how well."""
-    before = None if config.continue_ids is None else read_codes(config.continue_ids, table.ids)
+    method = config.semantic_ids.method
+    before = None if config.continue_ids is None else read_codes(config.continue_ids, table.ids, method=method)
     books = fit_codebooks(config.semantic_ids, table.ids, table.vectors, mean=mean, seed=seed, start=before)
     codes = books.encode(table.vectors)
     found = quality(books, table.ids, table.vectors, codes, tags=tag_pairs(items, table.ids), seed=seed)
     if before is not None:
         found["kept"] = kept(before, codes)
-    about = {"method": config.semantic_ids.method, "sizes": list(books.sizes)}
+    about = {"method": method, "sizes": list(books.sizes)}
     books.save(out / CODEBOOKS)
     metadata = {**table.metadata, **about, "quality": found}
     coded = to_table(table.ids, codes)

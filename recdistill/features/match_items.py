@@ -6,12 +6,14 @@ Batch, Spark and a service begin with them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 
 from recdistill.contracts.tables import EmbeddingTable, read_table
+from recdistill.contracts.trained import trained_until
 from recdistill.errors import UserError
 from recdistill.features.match_basis import MatchBasis
 from recdistill.features.match_module import MatchModule
@@ -30,12 +32,14 @@ class MatchItems:
         ids: [I] item ids; the modules' rows are theirs, in this order.
         module: match features of them.
         reaction: reactions to them; None where the basis has none.
+        trained_until: time of the newest event that the vectors have learned from; None where the table does not tell.
     """
 
     ids: pd.Index
     basis: MatchBasis
     module: MatchModule
     reaction: ReactionModule | None = None
+    trained_until: datetime | None = None
 
     @classmethod
     def of(cls, basis: MatchBasis, table: EmbeddingTable, semantic_ids: pa.Table | None = None) -> MatchItems:
@@ -56,7 +60,7 @@ class MatchItems:
         codes = None if semantic_ids is None else codes_of(semantic_ids, table.ids, what="semantic_ids")
         module = MatchModule.of(space, basis, codes)
         reaction = None if basis.reaction is None else ReactionModule.beside(module, basis.reaction)
-        return cls(table.ids, basis, module, reaction)
+        return cls(table.ids, basis, module, reaction, trained_until(table.metadata))
 
     @classmethod
     def read(cls, export: Path | str) -> MatchItems:

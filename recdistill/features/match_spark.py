@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame
 
 _GROUP = "_group"
+_KINDS = dict.fromkeys(("tinyint", "smallint", "int"), "bigint")  # the contract's ids have 64 bits
 
 
 def match_spark(events: DataFrame, history: DataFrame, items: MatchItems, *, groups: int) -> DataFrame:
@@ -24,6 +25,9 @@ def match_spark(events: DataFrame, history: DataFrame, items: MatchItems, *, gro
 
     Written with ``spark.sql.parquet.outputTimestampType`` TIMESTAMP_MICROS, files keep the contract; Spark's default
     times are of another type.
+
+    Nothing warns of events that the vectors may have learned from, which would be one more pass over them: compare
+    their times with ``items.trained_until``.
 
     Memory: a worker's is the items, and 400 bytes a row of one group's events and history.
 
@@ -42,7 +46,7 @@ def match_spark(events: DataFrame, history: DataFrame, items: MatchItems, *, gro
         found = match_rows(_timed(ours), _timed(theirs), shared.value)
         return _with_time(found, found[names.TIMESTAMP].cast(pa.int64()))
 
-    kinds = {field.name: field.dataType.simpleString() for field in asked.schema}
+    kinds = {field.name: _KINDS.get(kind := field.dataType.simpleString(), kind) for field in asked.schema}
     columns = [f"`{name}` {kinds[name]}" for name in EVENT] + [f"`{name}` float" for name in items.columns]
     found = asked.groupBy(_GROUP).cogroup(past.groupBy(_GROUP)).applyInArrow(match_group, schema=", ".join(columns))
     return found.selectExpr(*EVENT[:2], f"timestamp_micros({names.TIMESTAMP}) AS {names.TIMESTAMP}", *items.columns)

@@ -18,8 +18,10 @@ import pyarrow.parquet as pq
 
 from recdistill.contracts import names
 from recdistill.contracts.by_user import user_bounds, user_chunks
+from recdistill.contracts.events import check_events, is_number, plain_events
 from recdistill.contracts.log import COLUMNS, Log
 from recdistill.contracts.tables import METADATA_KEY, ROW_GROUP, atomic
+from recdistill.contracts.trained import warn_of_learned
 from recdistill.errors import UserError
 from recdistill.features.match_items import MatchItems
 from recdistill.features.match_log import match_log
@@ -34,13 +36,19 @@ def match_rows(events: pa.Table, history: pa.Table, items: MatchItems) -> pa.Tab
         events: user_id, item_id, timestamp; items that are not among ``items`` get NaN.
         history: an ``interactions`` table with all that the events' users did. Match features read its positives,
             reactions (where ``items`` have them) its other events too: of positives alone they would all be 0.
+
+    Raises:
+        UserError: as :func:`recdistill.contracts.events.plain_events`.
     """
+    return _matched(plain_events(events, EVENT, what="events"), plain_events(history, COLUMNS, what="history"), items)
+
+
+def _matched(events: pa.Table, history: pa.Table, items: MatchItems) -> pa.Table:
     known = _rows(history[names.ITEM_ID], items.ids) >= 0
     log = Log.of([history.filter(pa.array(known))], item_ids=items.ids)
     user, item = _rows(events[names.USER_ID], log.user_ids), _rows(events[names.ITEM_ID], items.ids)
-    time = events[names.TIMESTAMP].cast(pa.timestamp("us", "UTC"))
-    values = match_log(items, log, user=user, item=item, time=time.cast(pa.int64()).to_numpy())
-    columns: dict[str, Any] = {name: events[name] for name in EVENT[:2]} | {names.TIMESTAMP: time}
+    values = match_log(items, log, user=user, item=item, time=events[names.TIMESTAMP].cast(pa.int64()).to_numpy())
+    columns: dict[str, Any] = {name: events[name] for name in EVENT}
     columns |= {name: pa.array(values[:, at], pa.float32()) for at, name in enumerate(items.columns)}
     return pa.table(columns)
 
@@ -72,7 +80,8 @@ def write_match_features(
         How many rows were written.
 
     Raises:
-        UserError: a table is missing, lacks a column, or has ids of another kind than the others.
+        UserError: a table is missing, has ids of another kind than the others, or as
+            :func:`recdistill.contracts.events.plain_events`.
     """
     numbered = {_numbered(path, EVENT, items) for path in events} | {
         _numbered(path, COLUMNS, items) for path in history
@@ -82,26 +91,33 @@ def write_match_features(
     filled = [path for path in (*history, *events) if pq.read_metadata(path).num_rows]
     of_history = sum(path in filled for path in history)
     empty = [
-        pq.read_schema(paths[0]).empty_table().select(kept) for paths, kept in ((history, COLUMNS), (events, EVENT))
+        plain_events(pq.read_schema(paths[0]).empty_table(), kept, what=str(paths[0]))
+        for paths, kept in ((history, COLUMNS), (events, EVENT))
     ]
     provenance = {**(metadata or {}), **items.basis.settings()}
-    schema = match_rows(empty[1], empty[0], items).schema
+    schema = _matched(empty[1], empty[0], items).schema
     schema = schema.with_metadata({METADATA_KEY: json.dumps(provenance, sort_keys=True).encode()})
-    rows = 0
+    rows = learned = 0
     bounds = user_bounds(filled, chunk_events=chunk_events, columns=(), visit=lambda batch: None)
     with atomic(out) as temporary, pq.ParquetWriter(temporary, schema) as writer:
         for tables in user_chunks(filled, bounds, columns=EVENT, where_given=(names.BEHAVIOURS,)):
-            past = _joined(tables[:of_history], empty[0])
-            asked = _joined(tables[of_history:], empty[1])
+            read = list(zip(filled, tables, strict=True))
+            past, asked = _joined(read[:of_history], empty[0]), _joined(read[of_history:], empty[1])
             if len(asked):
-                writer.write_table(match_rows(asked, past, items).cast(schema), row_group_size=ROW_GROUP)
+                writer.write_table(_matched(asked, past, items).cast(schema), row_group_size=ROW_GROUP)
             rows += len(asked)
+            if items.trained_until is not None:
+                learned += pc.sum(pc.less_equal(asked[names.TIMESTAMP], items.trained_until)).as_py() or 0
+    if items.trained_until is not None:
+        what = "what gave the items their vectors"
+        warn_of_learned(learned, rows, items.trained_until, what=what, stacklevel=2)
     return rows
 
 
-def _joined(tables: Sequence[pa.Table], empty: pa.Table) -> pa.Table:
+def _joined(read: Sequence[tuple[Path, pa.Table]], empty: pa.Table) -> pa.Table:
     return pa.concat_tables(
-        [empty, *(table.select(empty.column_names) for table in tables)], promote_options="permissive"
+        [empty, *(plain_events(table, empty.column_names, what=str(path)) for path, table in read)],
+        promote_options="permissive",
     )
 
 
@@ -118,12 +134,10 @@ def _numbered(path: Path, columns: Sequence[str], items: MatchItems) -> bool:
         schema = pq.read_schema(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such table") from error
-    missing = [name for name in columns if name not in schema.names]
-    if missing:
-        raise UserError(f"{path}: no column {', '.join(missing)} (found: {', '.join(schema.names)})")
-    if pa.types.is_integer(schema.field(names.ITEM_ID).type) != pd.api.types.is_integer_dtype(items.ids.dtype):
+    check_events(schema, columns, what=str(path))
+    if is_number(schema.field(names.ITEM_ID).type) != pd.api.types.is_integer_dtype(items.ids.dtype):
         raise UserError(
             f"{path}: item_id is {schema.field(names.ITEM_ID).type}, but {items.ids.dtype} in the embeddings",
             remedy="write the ids alike in all tables",
         )
-    return bool(pa.types.is_integer(schema.field(names.USER_ID).type))
+    return is_number(schema.field(names.USER_ID).type)

@@ -6,6 +6,7 @@ Shapes: n items, d width, L levels of the semantic IDs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from recdistill.contracts import names
 from recdistill.contracts.tables import EmbeddingTable, read_metadata, read_table
+from recdistill.contracts.trained import trained_until
 from recdistill.errors import UserError
 from recdistill.plugins.ids import own_ids, positions
 
@@ -36,6 +38,14 @@ class Exported:
     codes: np.ndarray
     sizes: tuple[int, ...]
     residual: bool = True
+
+    @property
+    def trained_until(self) -> datetime | None:
+        """Time of the newest event that the vectors have learned from; None where the table does not tell.
+
+        Rows that are no later are no rows to test a ranker on.
+        """
+        return trained_until(self.embeddings.metadata)
 
     @classmethod
     def read(cls, folder: Path | str) -> Exported:

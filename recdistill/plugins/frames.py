@@ -20,6 +20,7 @@ from recdistill.contracts.tables import atomic
 from recdistill.errors import UserError
 from recdistill.plugins.exported import MATCH, Exported
 from recdistill.plugins.ids import positions
+from recdistill.plugins.joined import Joined
 from recdistill.plugins.match_rows import MatchRows
 from recdistill.plugins.projection import Projection
 
@@ -45,19 +46,26 @@ class FeatureJoin:
     ``match_…``: the row's match features, by user, item and time · ``reaction_…``: its reactions, part of 'match' where
     the export has them (the log has negatives of its own). All float32, NaN for an item that is not known.
 
-    The exported match features are those of the logged events of the test window. Rows that are not among them (drawn
-    negatives, say) would have NaN where logged ones have numbers, and a ranker would learn who was logged, that is:
-    the label. So either all rows have them, or it is an error; ``partial_match`` takes that responsibility.
+    An export's student has learned from everything before the test window, labels included, up to
+    ``Exported.trained_until``. A ranker that is tested on rows that are no later gains from the leak; so the first
+    frame or file that has such rows gives a warning, and so does one whose time column is no time with a zone, where
+    nobody can tell. Rows without that column are not judged: items have no time.
+
+    The exported match features are those of the logged events of the test window, of the newest
+    ``export.max_match_rows`` where it has more. Rows that are not among them (drawn negatives, say) would have NaN
+    where logged ones have numbers, and a ranker would learn who was logged, that is: the label. So either all rows
+    have them, or it is an error; ``partial_match`` takes that responsibility.
 
     Args:
         export: the folder.
         parts: which columns.
         projection: None: fitted on the export's items, 16 columns. Keep it beside the ranker.
-        keys: the rows' own names of user, item and time; the two others are needed for match features alone.
+        keys: the rows' own names of user, item and time; the two others are needed for match features alone,
+            but by the time it is told which rows the student may have learned from.
         partial_match: rows without match features are meant.
 
     Raises:
-        UserError: a table of the export is missing or malformed.
+        UserError: a table of the export is missing or malformed, or a part is unknown.
 
     Memory: the export's tables, and 60 bytes a row of match features.
     """
@@ -71,11 +79,16 @@ class FeatureJoin:
         keys: Keys | None = None,
         partial_match: bool = False,
     ) -> None:
+        unknown = [part for part in parts if part not in PARTS]
+        if unknown:
+            raise UserError(f"unknown parts {unknown}", remedy=f"known parts are {', '.join(PARTS)}")
         exported = Exported.read(export)
         self.projection = projection or Projection.fit(exported.embeddings.vectors, width=_WIDTH)
         self._keys = keys or Keys()
         self._partial = partial_match
         self._ids = exported.embeddings.ids
+        self._until = exported.trained_until
+        self._warned = False
         made: list[tuple[str, np.ndarray]] = []
         if "vectors" in parts:
             projected = self.projection(exported.embeddings.vectors)
@@ -100,8 +113,8 @@ class FeatureJoin:
                 kind than the export's; times have no time zone; or not all rows have match features.
         """
         self._check(rows.columns)
-        columns, matched = self._columns(rows)
-        self._refuse_partial(matched, len(rows))
+        columns, joined = self._columns(rows)
+        self._tell(joined)
         return pd.concat([rows, pd.DataFrame(columns, index=rows.index)], axis=1)
 
     def stream(self, rows: Path, out: Path, *, batch_rows: int = 1 << 17) -> None:
@@ -110,32 +123,32 @@ class FeatureJoin:
         Raises:
             UserError: as for a frame.
         """
-        matched = total = 0
+        joined = Joined()
         with atomic(out) as temporary, pq.ParquetFile(rows) as source:
             own = source.schema_arrow
             self._check(own.names)
             schema = pa.schema([*own, *(pa.field(name, pa.float32()) for name in self.columns)], own.metadata)
             with pq.ParquetWriter(temporary, schema) as writer:
                 for batch in source.iter_batches(batch_size=batch_rows):
-                    columns, found = self._columns(batch.select(list(self._needed())).to_pandas())
+                    read = [name for name in own.names if name in (*self._needed(), self._keys.timestamp)]
+                    columns, of_batch = self._columns(batch.select(read).to_pandas())
                     ours = [pa.array(values, pa.float32()) for values in columns.values()]
                     writer.write_batch(pa.record_batch([*batch.columns, *ours], schema=schema))
-                    matched, total = matched + found, total + len(batch)
-            self._refuse_partial(matched, total)
+                    joined += of_batch
+            self._tell(joined)
 
-    def _columns(self, rows: pd.DataFrame) -> tuple[dict[str, np.ndarray], int]:
-        """Our columns of the rows, and how many of the rows have match features."""
+    def _columns(self, rows: pd.DataFrame) -> tuple[dict[str, np.ndarray], Joined]:
+        """Our columns of the rows, and what is told of them."""
         item = rows[self._keys.item]
         place = positions(item, known=self._ids, what=f"column '{self._keys.item}'")
         columns = {name: values[place] for name, values in self._of_item.items()}
-        matched = len(rows)
+        joined = Joined(len(rows)) + Joined.of_times(rows.get(self._keys.timestamp), until=self._until)
         if self._match:
-            values, found = self._match(
-                user=rows[self._keys.user], item=item, time=_microseconds(rows[self._keys.timestamp])
-            )
+            time = _microseconds(rows[self._keys.timestamp])
+            values, found = self._match(user=rows[self._keys.user], item=item, time=time)
             columns |= {name: values[:, at] for at, name in enumerate(self._match.columns)}
-            matched = int(found.sum())
-        return columns, matched
+            joined += Joined.of_match(found, time, first=self._match.first)
+        return columns, joined
 
     def _needed(self) -> tuple[str, ...]:
         of_event = (self._keys.user, self._keys.timestamp) if self._match else ()
@@ -153,14 +166,11 @@ class FeatureJoin:
         if both:
             raise UserError(f"the rows have columns {both} already", remedy="rename or drop them: ours would hide them")
 
-    def _refuse_partial(self, matched: int, total: int) -> None:
-        if matched < total and not self._partial:
-            raise UserError(
-                f"{total - matched} of {total} rows have no match features in the export, which has those of the "
-                "logged events of the test window; a ranker could tell by the gap which rows were logged",
-                remedy="compute them for all rows alike (recdistill.features.match_table), leave 'match' out of the "
-                "parts, or set partial_match where a gap says nothing of the label",
-            )
+    def _tell(self, joined: Joined) -> None:
+        if self._match and not self._partial:
+            joined.refuse_gaps(self._match)
+        if not self._warned:
+            self._warned = joined.warn(self._until, column=self._keys.timestamp, stacklevel=4)
 
 
 def feature_frame(

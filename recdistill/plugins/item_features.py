@@ -32,7 +32,9 @@ class ItemFeatures(nn.Module):
             KeyedJaggedTensor.concat([own_sparse, features.sids(rows)]),
         )
 
-    Vocabulary, vectors and codes belong together row by row: they are added to, saved and loaded as one.
+    Vocabulary, vectors and codes belong together row by row: they are added to, saved and loaded as one. Rows of data
+    have no time here, so nothing warns of those that the student has learned from: a ranker that is to be tested needs
+    an export whose ``Exported.trained_until`` is before all its rows.
 
     Args:
         exported: the tables.
@@ -83,12 +85,13 @@ class ItemFeatures(nn.Module):
             How many there were.
 
         Raises:
-            UserError: the vectors come from another student, or the semantic IDs from other codebooks, as far as
-                items that both know can tell. Nothing is added then.
+            UserError: an id stands there twice, or the vectors come from another student, or the semantic IDs from
+                other codebooks, as far as items that both know can tell. Nothing is added then.
         """
         ids, vectors = exported.embeddings.ids, exported.embeddings.vectors
         rows = self.rows(ids)
         known = (rows >= 0).cpu().numpy()
+        self.vocabulary.check_new(ids[~known])
         self.student.check_space(rows[rows >= 0], vectors[known])
         self.sids.check_codes(rows[rows >= 0], exported.codes[known], sizes=exported.sizes)
         self.sids.append(exported.codes[~known])

@@ -23,6 +23,11 @@ _KEYS = (names.USER_ID, names.ITEM_ID, names.TIMESTAMP)
 class MatchRows:
     """Index over a ``match_features`` table. Where a key stands twice, its rows are the same.
 
+    Attributes:
+        columns: names of the c columns.
+        events: m.
+        first: int64 microseconds, the earliest time of the m rows.
+
     Memory: the table, and 60 bytes a row.
 
     Raises:
@@ -42,6 +47,7 @@ class MatchRows:
         self._users, user = _numbered(table[names.USER_ID], f"{path}, column '{names.USER_ID}'")
         self._items, item = _numbered(table[names.ITEM_ID], f"{path}, column '{names.ITEM_ID}'")
         time = table[names.TIMESTAMP].cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+        self.events, self.first = len(time), int(time.min())
         # Ranks of what occurs make (user, item, time) one int64 key without overflow.
         self._pairs, pair = np.unique(user * np.int64(len(self._items)) + item, return_inverse=True)
         self._times, at = np.unique(time, return_inverse=True)

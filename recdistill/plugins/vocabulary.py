@@ -62,20 +62,31 @@ class ItemVocabulary(nn.Module):
         """
         return torch.from_numpy(positions(ids, known=self._ids, what="item ids")).to(self.values.device)
 
+    def check_new(self, ids: Any) -> None:
+        """Refuse ids that :meth:`append` would refuse, and change nothing.
+
+        Raises:
+            UserError: as there.
+        """
+        self._with(ids)
+
     def append(self, ids: Any) -> None:
         """Add ids behind those there are.
 
         Raises:
             UserError: as :meth:`rows`, or one is known already or repeated.
         """
-        new = like_ids(ids, known=self._ids, what="item ids")
-        if not len(new):
+        together = self._with(ids)
+        if len(together) == len(self._ids):
             return
-        together = self._ids.append(new)
-        _refuse_repeats(together)
         self._ids = together
         for name, tensor in _encoded(together).items():
             setattr(self, name, tensor.to(self.values.device))
+
+    def _with(self, ids: Any) -> pd.Index:
+        together = self._ids.append(like_ids(ids, known=self._ids, what="item ids"))
+        _refuse_repeats(together)
+        return together
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         take_shapes(self, ("values", "ends"), state_dict, prefix)

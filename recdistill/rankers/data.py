@@ -80,7 +80,8 @@ class Data:
         ]
         users = history.user_ids.get_indexer(final.user_ids)
         events = np.zeros(len(history.user_ids), dtype=np.int64)
-        events[users] = np.bincount(final.user, minlength=len(final.user_ids))
+        asked = users >= 0  # in folds, training knows users by what judges alone, who are asked about in no window
+        events[users[asked]] = np.bincount(final.user, minlength=len(final.user_ids))[asked]
         return cls(
             history,
             train,

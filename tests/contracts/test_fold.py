@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -43,6 +44,20 @@ def test_a_time_cut_admits_what_is_strictly_earlier_and_of_known_items(data: Pat
     assert fold.may_learn("final", searches).tolist() == [True, True, True, False, False]
     assert fold.may_learn("final", searches.drop_columns("user_id")).tolist() == [True, True, True, False, False]
     assert fold.may_learn("final", searches.slice(0, 0)).tolist() == []
+
+
+def test_a_fit_is_trained_until_its_newest_interaction(data: Path, tmp_path: Path) -> None:
+    split(SplitConfig(), data=data, out=tmp_path)
+    split(SplitConfig(protocol="folds", folds=3), data=data, out=tmp_path)
+    for name in ("time", *SplitConfig(protocol="folds", folds=3).fold_names()):
+        fold = Fold(tmp_path / name)
+        for fit in FITS:
+            until = fold.trained_until(fit)
+            assert until is not None
+            assert (until - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1) == fold.training(
+                fit
+            ).time.max()
+    assert Fold(tmp_path / "time").trained_until("selection") < Fold(tmp_path / "time").trained_until("final")
 
 
 def test_user_disjoint_folds_admit_the_training_users_alone(data: Path, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from recdistill.features.content_level import ContentLevel
 from recdistill.features.match_items import MatchItems
 from recdistill.features.match_table import write_match_features
 from recdistill.features.semantic_ids import Codebooks
+from recdistill.plugins import Exported, feature_frame
 from recdistill.retrieval.config import LevelConfig, QuestionsConfig
 from recdistill.retrieval.questions import fold_cases
 from recdistill.students import EncodersConfig, FeatureStore, StudentConfig, build_student, encode
@@ -230,6 +232,29 @@ def test_the_exported_folder_gives_the_same_match_features_for_any_table(
     assert {"reaction_1", "reaction_2"} < set(ours.columns)
     for name in items.columns:
         np.testing.assert_allclose(both[name], both[f"{name}_again"], rtol=0, atol=1e-6)
+
+
+def test_the_export_tells_until_when_it_was_trained_and_warns_of_earlier_rows(world: World, exported: Path) -> None:
+    files = [pd.read_parquet(world.fold.root / f"{name}.parquet") for name in ("train", "validation", "test")]
+    until = files[1].timestamp.max()
+    assert json.loads((exported / "export.json").read_text())["provenance"]["trained_until"] == until.isoformat()
+    for name in ("item_embeddings", "recall_embeddings", "semantic_ids", "sid_items", "match_features"):
+        assert read_metadata(exported / f"{name}.parquet")["trained_until"] == until.isoformat()
+    assert Exported.read(exported).trained_until == MatchItems.read(exported).trained_until == until
+    keys = ["user_id", "item_id", "timestamp"]
+    rows = pd.concat([files[1], files[2][:7]])[keys]
+    with pytest.warns(UserWarning, match=f"and {len(rows) - 7} of {len(rows)} rows are no later"):
+        feature_frame(rows, exported, parts=("vectors", "semantic_ids"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        feature_frame(files[2][keys], exported, partial_match=True)
+
+
+def test_codes_of_another_method_are_not_continued(world: World, exported: Path, tmp_path: Path) -> None:
+    flat = SemanticIdConfig(method="kmeans", sizes=(4, 4))
+    update = {"mlflow_model": False, "continue_ids": exported / "semantic_ids.parquet", "semantic_ids": flat}
+    with pytest.raises(UserError, match="by residual_kmeans cannot be continued by kmeans"):
+        _export(world, tmp_path / "out", CONFIG.model_copy(update=update))
 
 
 def test_manifest_holds_every_files_hash(exported: Path) -> None:

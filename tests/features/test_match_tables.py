@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from recdistill.features.config import MatchConfig, ReactionConfig
 from recdistill.features.match_basis import MatchBasis
 from recdistill.features.match_items import MatchItems
 from recdistill.features.match_spark import match_spark
-from recdistill.features.match_table import EVENT, write_match_features
+from recdistill.features.match_table import EVENT, match_rows, write_match_features
 from recdistill.features.semantic_ids import to_table
 from recdistill.features.space import Space
 
@@ -45,7 +48,7 @@ def _items(id_kind: str = "string", *, count: int = 80) -> MatchItems:
 
 
 def _ids(kind: str, numbers: np.ndarray, id_kind: str) -> Any:
-    return [f"{kind}{one:04d}" for one in numbers] if id_kind == "string" else numbers
+    return [f"{kind}{one:04d}" for one in numbers] if id_kind == "string" else numbers.astype(id_kind)
 
 
 def _log(seed: int, *, rows: int, id_kind: str = "string", users: int = 25, days: int = 20) -> pa.Table:
@@ -149,6 +152,116 @@ def test_what_cannot_be_right_is_refused_before_anything_is_written(tmp_path: Pa
     assert not out.exists()
 
 
+@pytest.mark.parametrize("column", EVENT)
+def test_nulls_are_refused_in_any_chunks_and_none_is_lost(tmp_path: Path, column: str) -> None:
+    """Of integers too: among nulls, pandas would read them as floats, and ids above 2^53 as each other."""
+    items, out = _items("int64"), tmp_path / "out.parquet"
+    log = _log(1, rows=300, id_kind="int64")
+    holed = log.set_column(
+        log.column_names.index(column), column, pa.array([None, *log[column].to_pylist()[1:]], log[column].type)
+    )
+    write_table(log, tmp_path / "log.parquet")
+    write_table(holed, tmp_path / "holed.parquet")
+    whole, broken = [tmp_path / "log.parquet"], [tmp_path / "holed.parquet"]
+    for chunk_events in (50, 1_000_000):
+        for events, history in ((broken, whole), (whole, broken)):
+            with pytest.raises(UserError, match=rf"holed.parquet: .*{column}.*") as caught:
+                write_match_features(events, history, items, out=out, chunk_events=chunk_events)
+            assert "null" in caught.value.message and "drop those rows" in caught.value.remedy
+            assert not out.exists()
+    for events, history, what in ((holed, log, "events"), (log, holed, "history")):
+        with pytest.raises(UserError, match=rf"{what}: nulls in 300 rows: 1 {column}"):
+            match_rows(events, history, items)
+
+
+def test_large_ids_have_their_own_history(tmp_path: Path) -> None:
+    items = _items()
+    log = _log(1, rows=300)
+    number = {user: 2**53 + at for at, user in enumerate(sorted(set(log[names.USER_ID].to_pylist())))}
+    large = pa.array([number[user] for user in log[names.USER_ID].to_pylist()])
+    paths = [tmp_path / "text.parquet", tmp_path / "large.parquet"]
+    write_table(log, paths[0])
+    write_table(log.set_column(0, names.USER_ID, large), paths[1])
+    found = []
+    for path in paths:
+        write_match_features([path], [path], items, out=tmp_path / "out.parquet", chunk_events=60)
+        found.append(_sorted(pq.read_table(tmp_path / "out.parquet")))
+    assert found[1][names.USER_ID].tolist() == [number[user] for user in found[0][names.USER_ID]]
+    pd.testing.assert_frame_equal(found[0].drop(columns=names.USER_ID), found[1].drop(columns=names.USER_ID))
+
+
+@pytest.mark.parametrize(
+    ("form", "of_ids"),
+    [
+        (lambda frame: frame.astype({names.USER_ID: "category", names.ITEM_ID: "category"}), "string"),
+        (lambda frame: frame.assign(timestamp=frame.timestamp.dt.as_unit("ns") + pd.Timedelta(1, "ns")), "string"),
+        (lambda frame: frame.assign(timestamp=frame.timestamp.dt.tz_convert("Asia/Tokyo")), "string"),
+        (lambda frame: frame.assign(timestamp=frame.timestamp.dt.tz_localize(None)), "string"),
+        (lambda frame: frame.assign(timestamp=frame.timestamp.dt.as_unit("s")), "int64"),
+        (lambda frame: frame.astype({names.USER_ID: "int32", names.ITEM_ID: "uint16"}), "int64"),
+    ],
+    ids=["categories", "nanoseconds", "zone", "no zone", "seconds", "narrow"],
+)
+def test_what_pandas_writes_is_read_as_it_is_meant(tmp_path: Path, form: Callable[..., Any], of_ids: str) -> None:
+    items = _items(of_ids)
+    events, history = _files(tmp_path, id_kind=of_ids)
+    write_match_features(events, history, items, out=tmp_path / "plain.parquet", chunk_events=100)
+    own = []
+    for path in (*events, *history):
+        table = form(pq.read_table(path).to_pandas())
+        own.append(tmp_path / f"own_{path.name}")
+        table.to_parquet(own[-1])
+    write_match_features(own[:1], own[1:], items, out=tmp_path / "own.parquet", chunk_events=100)
+    assert violations_of(tmp_path / "own.parquet", "match_features") == []
+    plain, found = (_sorted(pq.read_table(tmp_path / f"{name}.parquet")) for name in ("plain", "own"))
+    pd.testing.assert_frame_equal(plain, found)
+    assert plain.match_items.max() == CONFIG.last
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        (names.TIMESTAMP, pa.array([1_700_000_000] * 5), "column 'timestamp' is int64, not a timestamp"),
+        (names.TIMESTAMP, pa.array(["2024-01-01"] * 5), "column 'timestamp' is string, not a timestamp"),
+        (names.USER_ID, pa.array([1.0] * 5), "column 'user_id' is double, not an integer or text"),
+        (names.BEHAVIOURS, pa.array(["like"] * 5), "column 'behaviours' is string, not a list of labels"),
+        (names.USER_ID, pa.array([2**63] * 5, pa.uint64()), "9223372036854775808"),
+    ],
+)
+def test_types_that_would_be_read_otherwise_are_refused(
+    tmp_path: Path, column: str, values: pa.Array, said: str
+) -> None:
+    log = _log(1, rows=5)
+    if column == names.USER_ID:
+        log = log.set_column(0, column, pa.array(range(5)))
+    wrong = log.set_column(log.column_names.index(column), column, values)
+    write_table(log, tmp_path / "log.parquet")
+    write_table(wrong, tmp_path / "wrong.parquet")
+    with pytest.raises(UserError, match=rf"wrong.parquet: .*{said}") as caught:
+        write_match_features(
+            [tmp_path / "log.parquet"], [tmp_path / "wrong.parquet"], _items(), out=tmp_path / "out.parquet"
+        )
+    assert caught.value.remedy
+    with pytest.raises(UserError, match=rf"history: .*{said}"):
+        match_rows(log, wrong, _items())
+    assert not (tmp_path / "out.parquet").exists()
+
+
+def test_events_that_the_vectors_may_have_learned_from_are_warned_of(tmp_path: Path) -> None:
+    events, history = _files(tmp_path)
+    time = pq.read_table(events[0])[names.TIMESTAMP].to_pandas()
+    until = time.sort_values(ignore_index=True)[150]
+    items = replace(_items(), trained_until=until.to_pydatetime())
+    with pytest.warns(UserWarning, match="no later") as caught:
+        write_match_features(events, history, items, out=tmp_path / "out.parquet", chunk_events=100)
+    (said,) = (str(warning.message) for warning in caught)
+    assert f"up to {until.isoformat()}, and {(time <= until).sum()} of 400 rows are no later" in said
+    before = replace(items, trained_until=time.min().to_pydatetime() - timedelta(microseconds=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        write_match_features(events, history, before, out=tmp_path / "out.parquet", chunk_events=100)
+
+
 @pytest.fixture(scope="module")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     sql = pytest.importorskip("pyspark.sql", reason="pyspark is not here: pip install 'recdistill[spark]'")
@@ -167,7 +280,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         session.stop()
 
 
-@pytest.mark.parametrize("id_kind", ["string", "int64"])
+@pytest.mark.parametrize("id_kind", ["string", "int32"])
 def test_spark_gives_what_one_machine_gives(spark: Any, tmp_path: Path, id_kind: str) -> None:
     items = _items(id_kind)
     events, history = _files(tmp_path, id_kind=id_kind)

@@ -179,7 +179,17 @@ def test_tables(tmp_path: Path) -> None:
         "item_ids": [["y"], ["x", "z"]],
     }
     write_table(sid.to_table(ids, codes), tmp_path / "ids.parquet")
-    assert sid.read_codes(tmp_path / "ids.parquet", pd.Index(["z", "new", "y"])).tolist() == [[1, 0], [-1, -1], [0, 2]]
+    found = sid.read_codes(tmp_path / "ids.parquet", pd.Index(["z", "new", "y"]), method="kmeans")
+    assert found.tolist() == [[1, 0], [-1, -1], [0, 2]]
+
+
+def test_codes_of_another_method_are_not_continued(tmp_path: Path) -> None:
+    table = sid.to_table(pd.Index(["x"]), np.zeros((1, 2), dtype=np.int32))
+    write_table(table, tmp_path / "ids.parquet", metadata={"method": "kmeans"})
+    assert sid.read_codes(tmp_path / "ids.parquet", pd.Index(["x"]), method="kmeans").tolist() == [[0, 0]]
+    with pytest.raises(UserError, match="by kmeans cannot be continued by rqvae") as caught:
+        sid.read_codes(tmp_path / "ids.parquet", pd.Index(["x"]), method="rqvae")
+    assert "export.semantic_ids.method=kmeans" in caught.value.remedy
 
 
 @pytest.mark.parametrize(
@@ -188,9 +198,13 @@ def test_tables(tmp_path: Path) -> None:
         ({"item_id": ["x"]}, "no column codes"),
         ({"item_id": ["x", "y"], "codes": [[1], [1, 2]]}, "codes of several lengths"),
         ({"item_id": ["x", "x"], "codes": [[1], [2]]}, "item ids repeat"),
+        ({"item_id": ["x", "y"], "codes": [[1, 2], [1, None]]}, "1 item ids or codes are null"),
+        ({"item_id": ["x", "y"], "codes": [[1, 2], None]}, "1 item ids or codes are null"),
+        ({"item_id": [7, None], "codes": [[1], [2]]}, "1 item ids or codes are null"),
+        ({"item_id": ["x"], "codes": ["1-2"]}, "codes are string, no lists"),
     ],
 )
 def test_a_table_that_holds_no_ids_is_refused(tmp_path: Path, columns: dict[str, list], said: str) -> None:
     write_table(pa.table(columns), tmp_path / "ids.parquet")
     with pytest.raises(UserError, match=said):
-        sid.read_codes(tmp_path / "ids.parquet", pd.Index(["x"]))
+        sid.read_codes(tmp_path / "ids.parquet", pd.Index(["x"]), method="kmeans")

@@ -28,10 +28,17 @@ def codes_of(items: int) -> np.ndarray:
 
 
 def write_export(
-    folder: Path, ids: Sequence[Any], *, vectors: np.ndarray, codes: np.ndarray, coded: Sequence[Any] | None = None
+    folder: Path,
+    ids: Sequence[Any],
+    *,
+    vectors: np.ndarray,
+    codes: np.ndarray,
+    coded: Sequence[Any] | None = None,
+    until: str | None = None,
 ) -> Path:
-    """Vectors of all ids, and semantic IDs of those in ``coded`` (None: of all)."""
-    EmbeddingTable(pd.Index(ids), vectors, metadata={"geometry": "cosine"}).write(folder / "item_embeddings.parquet")
+    """Vectors of all ids, trained until then, and semantic IDs of those in ``coded`` (None: of all)."""
+    metadata = {"geometry": "cosine", "trained_until": until}
+    EmbeddingTable(pd.Index(ids), vectors, metadata=metadata).write(folder / "item_embeddings.parquet")
     table = {
         "item_id": pa.array(list(ids if coded is None else coded)),
         "codes": pa.array(codes.tolist(), pa.list_(pa.int32())),

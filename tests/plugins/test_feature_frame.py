@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -152,6 +154,75 @@ def test_a_stream_that_fails_leaves_no_file(export, tmp_path) -> None:
     with pytest.raises(UserError, match="1 of 4 rows have no match features"):
         FeatureJoin(export).stream(tmp_path / "rows.parquet", tmp_path / "out.parquet", batch_rows=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["export", "rows.parquet"]
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    """An export whose student was trained up to the second of ``TIMES``, and match features of none of its events."""
+    folder = write_export(
+        tmp_path / "trained", [10, 20], vectors=vectors_of(2), codes=codes_of(2), until="2025-01-01T00:00:02+00:00"
+    )
+    write_match(folder, keys(["a"], [10], [2]), match_mean=[0.1], match_items=[1])
+    return folder
+
+
+def told(call: Callable[[], object]) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        call()
+    assert all(warning.filename == __file__ for warning in caught)
+    return [str(warning.message) for warning in caught]
+
+
+def test_rows_that_the_student_may_have_learned_from_are_warned_of_once(trained, tmp_path) -> None:
+    join = FeatureJoin(trained, parts=("vectors", "semantic_ids"))
+    later, mixed = keys(["a", "b"], [10, 20], [2, 2]), keys(["a", "b", "b"], [10, 20, 10], [0, 1, 2])
+    assert told(lambda: join(later)) == []
+    assert told(lambda: join(later.drop(columns="timestamp"))) == []  # items have no time
+    (said,) = told(lambda: join(mixed))
+    assert "trained on events up to 2025-01-01T00:00:02+00:00, and 2 of 3 rows are no later" in said
+    assert "selection fit" in said
+    assert told(lambda: join(mixed)) == []
+    pd.concat([mixed] * 3).to_parquet(tmp_path / "rows.parquet")
+    anew = FeatureJoin(trained, parts=("vectors",))
+    (said,) = told(lambda: anew.stream(tmp_path / "rows.parquet", tmp_path / "out.parquet", batch_rows=4))
+    assert "and 6 of 9 rows are no later" in said
+    assert len(pq.read_table(tmp_path / "out.parquet")) == 9
+
+
+def test_a_time_that_cannot_be_compared_is_warned_of(trained) -> None:
+    rows = keys(["a", "b"], [10, 20], [0, 2])
+    for times in ([1, 2], rows["timestamp"].dt.tz_localize(None), ["2025-01-01", "2025-01-02"]):
+        join = FeatureJoin(trained, parts=("vectors",))
+        (said,) = told(lambda join=join, times=times: join(rows.assign(timestamp=times)))
+        assert "column 'timestamp' is no time with a zone" in said
+    tokyo = rows.assign(timestamp=rows["timestamp"].dt.tz_convert("Asia/Tokyo").dt.as_unit("ns"))
+    (said,) = told(lambda: FeatureJoin(trained, parts=("vectors",))(tokyo))
+    assert "1 of 2 rows are no later" in said
+
+
+def test_an_unknown_part_is_refused_with_the_names_of_those_there_are(export) -> None:
+    rows = keys(["a"], [10], [0])
+    for parts in (["embeddings"], ("vectors", "sids"), "vectors"):
+        with pytest.raises(UserError, match=r"(?s)unknown parts \['.*known parts are vectors, semantic_ids, match"):
+            feature_frame(rows, export, parts=parts)
+
+
+def test_rows_before_the_exported_ones_are_told_from_rows_that_were_never_logged(export) -> None:
+    early = keys(["a", "a"], [10, 10], [0, 1]).assign(
+        timestamp=pd.to_datetime(["2025-01-01 00:00:01", "2024-12-31 00:00:00"], utc=True)
+    )
+    with pytest.raises(UserError, match=r"1 of 2 rows .* those of 5 logged events") as caught:
+        feature_frame(early, export)
+    assert "1 of these rows are no later than 2025-01-01T00:00:01+00:00, where those begin" in caught.value.message
+    assert caught.value.message.endswith("could tell by the gap how old a row is")
+    assert "raise export.max_match_rows and export again" in caught.value.remedy
+    drawn = pd.concat([early, keys(["a"], [30], [1])])
+    with pytest.raises(UserError, match=r"2 of 3 rows .* 1 of these rows are no later .* gap which rows were logged"):
+        feature_frame(drawn, export)
+    with pytest.raises(UserError, match="1 of 1 rows have no match features") as caught:
+        feature_frame(keys(["a"], [30], [1]), export)
+    assert "max_match_rows" not in str(caught.value)
 
 
 def test_an_empty_frame_gets_empty_columns(export) -> None:

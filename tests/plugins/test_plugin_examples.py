@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import warnings
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 from recdistill.contracts import fold as layout
 from recdistill.contracts.tables import EmbeddingTable, read_table, write_table
 from recdistill.errors import UserError
+from recdistill.plugins import FeatureJoin
 
 PLUGINS = Path(__file__).parents[2] / "experiments" / "plugins"
 SCRIPTS = sorted(PLUGINS.rglob("*.py"))
@@ -75,6 +77,18 @@ def test_features_come_from_the_fit_that_has_seen_neither_window(run, tmp_path, 
     np.testing.assert_array_equal(exported.vectors, selection.vectors)
     reactions = read_table(rows.export / "match_features.parquet").to_pandas()[["reaction_1", "reaction_2"]]
     assert reactions.std().min() > 0.01
+
+
+def test_no_row_of_the_examples_is_one_that_their_student_has_learned_from(run, tmp_path, monkeypatch) -> None:
+    rows = script("run_rows", monkeypatch).read_run(run, out=tmp_path)
+    join = FeatureJoin(rows.export)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for part in (rows.fit, rows.stop, rows.test):
+            join(part)
+    earlier = read_table(run / "split" / "time" / layout.TRAIN).to_pandas()[["item_id", "timestamp"]]
+    with pytest.warns(UserWarning, match=f"{len(earlier)} of {len(earlier)} rows are no later"):
+        FeatureJoin(rows.export, parts=("vectors",))(earlier)
 
 
 def test_what_happens_later_changes_nothing_before_it(run, tmp_path, monkeypatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -13,9 +14,9 @@ from plugin_exports import SIZES, codes_of, vectors_of, write_export
 from torchrec import EmbeddingBagCollection, EmbeddingBagConfig, KeyedJaggedTensor
 from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
 
-from recdistill.contracts.tables import read_table, write_table
+from recdistill.contracts.tables import EmbeddingTable, read_table, write_table
 from recdistill.errors import UserError
-from recdistill.plugins import Exported, ItemFeatures, SemanticIdBags
+from recdistill.plugins import Exported, ItemFeatures, SemanticIdBags, StudentTable
 
 CODES = np.array([[1, 2], [-1, -1], [3, 0]], dtype=np.int32)
 
@@ -166,6 +167,20 @@ def test_items_of_another_student_or_other_codebooks_are_refused_whole(tmp_path)
     with pytest.raises(UserError, match=r"levels of \[5, 3\] codes"):
         features.add(Exported(later.embeddings, later.codes, (5, 3)))
     assert len(features.vocabulary) == len(features.student.weight) == len(features.sids.prefixes) == 20
+
+
+def test_repeated_new_items_are_refused_before_anything_is_added(tmp_path) -> None:
+    features = ItemFeatures.read(export(tmp_path / "then", 20))
+    later = Exported.read(export(tmp_path / "now", 23))
+    ids = pd.Index([*names(20), "x", "y", "x"])
+    with pytest.raises(UserError, match=r"1 item ids stand in the vocabulary already, e.g. \['x'\]"):
+        features.add(Exported(EmbeddingTable(ids, later.embeddings.vectors), later.codes, later.sizes))
+    assert len(features.vocabulary) == len(features.student.weight) == len(features.sids.prefixes) == 20
+    z = Exported(EmbeddingTable(pd.Index(["z"]), vectors_of(23)[22:]), later.codes[22:], later.sizes)
+    assert features.add(z) == 1
+    expected = StudentTable(vectors_of(20), centre=True, trainable=False)
+    expected.append(vectors_of(23)[22:])
+    assert torch.equal(features.dense(features.rows(["z"]))[0, :-1], expected.weight[20])
 
 
 def test_continued_ids_may_move_some_items_which_stay_where_they_were(tmp_path) -> None:

@@ -15,6 +15,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 
 from recdistill import training
 from recdistill.contracts.log import Log
+from recdistill.errors import UserError
 from recdistill.rankers.config import DcnConfig, DinConfig, DlrmConfig, NetworkConfig, RankConfig, TreesConfig
 from recdistill.rankers.inputs import How, Inputs, SparseFeature, Task, by_age, gather_bags, last_items
 from recdistill.rankers.models import network as room
@@ -245,6 +246,18 @@ def test_trees_answer_with_the_number_that_was_best(tmp_path: Path) -> None:
     )
     assert scored.best_step == min(losses, key=losses.__getitem__) < max(losses)
     assert log_loss(task.label[task.newest], expit(scored.newest)) == pytest.approx(losses[scored.best_step])
+
+
+@pytest.mark.parametrize("label", [True, False])
+def test_trees_refuse_older_rows_of_one_class(tmp_path: Path, label: bool) -> None:
+    task = _task()
+    one = task.label.copy()
+    one[task.older] = label
+    assert len(np.unique(one[task.newest])) == 2
+    said = f"older 479 of 600 training rows, from which trees learn, are all {'positive' if label else 'negative'}"
+    with pytest.raises(UserError, match=said) as caught:
+        train_model("trees", CONFIG, replace(task, label=one), _how(tmp_path))
+    assert "rank.validation" in caught.value.remedy
 
 
 def test_scores_do_not_depend_on_the_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

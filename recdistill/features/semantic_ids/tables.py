@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recdistill.contracts import names
-from recdistill.contracts.tables import read_table
+from recdistill.contracts.tables import read_metadata, read_table
 from recdistill.errors import UserError
 
 SEMANTIC_ID = "semantic_id"
@@ -49,13 +50,24 @@ def as_text(codes: np.ndarray) -> list[str]:
     return ["-".join(map(str, row)) for row in codes.tolist()]
 
 
-def read_codes(path: Path, item_ids: pd.Index) -> np.ndarray:
-    """As :func:`codes_of`, of a file.
+def read_codes(path: Path, item_ids: pd.Index, *, method: str) -> np.ndarray:
+    """As :func:`codes_of`, of a file whose codes are to be continued.
+
+    Args:
+        method: by which they are; a code of one method says nothing of another's. A file that does not name its method
+            is taken as it is.
 
     Raises:
-        UserError: there is no such table, or its codes are no lists of one length.
+        UserError: there is no such table, its codes were made by another method, or as :func:`codes_of`.
     """
-    return codes_of(read_table(path), item_ids, what=str(path))
+    table = read_table(path)
+    made_by = read_metadata(path).get("method", method)
+    if made_by != method:
+        raise UserError(
+            f"{path}: semantic IDs by {made_by} cannot be continued by {method}",
+            remedy=f"set export.semantic_ids.method={made_by}, or do not continue the earlier IDs",
+        )
+    return codes_of(table, item_ids, what=str(path))
 
 
 def codes_of(table: pa.Table, item_ids: pd.Index, *, what: str) -> np.ndarray:
@@ -65,17 +77,24 @@ def codes_of(table: pa.Table, item_ids: pd.Index, *, what: str) -> np.ndarray:
         what: the table's name in an error.
 
     Raises:
-        UserError: the table's codes are no lists of one length.
+        UserError: the table lacks a column, an item's id or one of its codes is null, or its codes are no lists of one
+            length; or an item stands there twice.
     """
     missing = [column for column in (names.ITEM_ID, names.CODES) if column not in table.column_names]
     if missing:
         raise UserError(f"{what}: no column {', '.join(missing)}", remedy="give a semantic_ids.parquet of an export")
     lists = table[names.CODES].combine_chunks()
-    offsets = lists.offsets.to_numpy()
-    widths = np.unique(np.diff(offsets))
+    kind = lists.type
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+        raise UserError(f"{what}: codes are {kind}, no lists", remedy="one code a level")
+    flat = lists.flatten()
+    nulls = table[names.ITEM_ID].null_count + lists.null_count + flat.null_count
+    if nulls:
+        raise UserError(f"{what}: {nulls} item ids or codes are null", remedy="leave items without codes out")
+    widths = np.unique(pc.list_value_length(lists).to_numpy())
     if len(widths) != 1:
         raise UserError(f"{what}: codes of several lengths: {widths[:5].tolist()}", remedy="one code a level")
-    codes = lists.flatten().to_numpy().reshape(len(table), -1).astype(np.int32)
+    codes = flat.to_numpy().reshape(len(table), -1).astype(np.int32)
     coded = pd.Index(table[names.ITEM_ID].to_pandas())
     if not coded.is_unique:
         raise UserError(f"{what}: item ids repeat, e.g. {coded[coded.duplicated()][:3].tolist()}")

@@ -13,6 +13,7 @@ import torch
 from sklearn.ensemble import HistGradientBoostingClassifier
 from torch import Tensor
 
+from recdistill.errors import UserError
 from recdistill.rankers.config import TreesConfig
 from recdistill.rankers.inputs import How, Inputs, Scored, SparseFeature, Task
 
@@ -50,7 +51,11 @@ def train_trees(config: TreesConfig, task: Task, how: How) -> Scored:
     """Boost on the older rows until the newest stop gaining, and answer with the number of trees that was best there.
 
     Memory: 12 bytes a row and column beside the task.
+
+    Raises:
+        UserError: the older rows are all positive or all negative.
     """
+    _check_older(task.label[task.older], rows=len(task.label))
     train, test = (columns(task.features, inputs, tags=config.tags) for inputs in (task.train, task.test))
     newest = train[task.newest]
     model = HistGradientBoostingClassifier(
@@ -70,6 +75,16 @@ def train_trees(config: TreesConfig, task: Task, how: How) -> Scored:
         how.log({"loss": -float(fitted), "validation": float(held_out)}, at)
     best = max(int(np.argmax(model.validation_score_)), 1)
     return Scored(_after(model, newest, best), _after(model, test, best), best)
+
+
+def _check_older(label: np.ndarray, *, rows: int) -> None:
+    if label.all() or not label.any():
+        kind = "positive" if label.all() else "negative"
+        raise UserError(
+            f"rank: the older {len(label)} of {rows} training rows, from which trees learn, are all {kind}",
+            remedy="widen the split's validation window, lower rank.validation (the share of the newest rows, which "
+            "only choose the number of trees), or leave trees out of rank.models",
+        )
 
 
 def _after(model: HistGradientBoostingClassifier, rows: np.ndarray, trees: int) -> np.ndarray:
