@@ -43,6 +43,7 @@ from recdistill.inputs import (
     local_towers,
     media_folders,
     placeless_sections,
+    refuse_missing_packages,
     roots,
     sections,
 )
@@ -109,13 +110,15 @@ def run(
             flow = stages(recipe, inputs=inputs, out=out, tracker=tracker, crew=crew or Crew(recipe))
             runner.check(flow, inputs=input_places(recipe), roots=roots(recipe.data))
             runner.plan(flow)
+            needed = _needed(flow, until)
+            ahead = {stage.name for stage in flow if stage.folder in needed and not runner.done(stage)}
+            refuse_missing_packages(recipe, ahead)
             runner.withdraw(next(stage for stage in flow if stage.name == "export"))
             if not runner.done(flow[-1]) or not all((out / name).exists() for name in _HEADLINE):
                 _drop_headline(runner)
             write_json(recipe.model_dump(mode="json"), out / _RECIPE)
             if not _begin_seeds(recipe, inputs, tracker):
                 runner.forget("report")  # which gives the seeds' tracked runs their figures
-            needed = _needed(flow, until)
             for stage in flow:
                 if stage.folder not in needed:
                     continue

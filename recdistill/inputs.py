@@ -1,13 +1,14 @@
-"""What a recipe reads from outside the run folder, and what of its settings a result depends on."""
+"""What a recipe takes from outside the run folder, and what of its settings a result depends on."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from recdistill.config import Recipe
+from recdistill.extras import need
 from recdistill.ingest import DataConfig
 from recdistill.students import EncodersConfig, StudentConfig
 from recdistill.students.config import PACKAGED
@@ -82,6 +83,25 @@ def local_fuser(student: StudentConfig) -> list[Path]:
 def _folders(models: Iterable[str]) -> list[Path]:
     folders = (Path(name).expanduser() for name in models if not name.startswith(PACKAGED))
     return [folder.resolve() for folder in folders if folder.is_dir()]
+
+
+def refuse_missing_packages(recipe: Recipe, stages: Collection[str]) -> None:
+    """Refuse to begin what would end in one of these stages for want of an extra's package.
+
+    A baseline that lacks its own is left out and said, so that it is not asked for here.
+
+    Raises:
+        UserError: naming the setting that needs it.
+    """
+    if "teach" in stages and recipe.teachers.ials is not None:
+        need("implicit", what="teachers.ials")
+    if "mine" in stages and recipe.mining.engine == "spark":
+        need("spark", what="mining.engine=spark", otherwise="mining.engine=local")
+    coded = bool({"match", "semantic_ids"} & set(recipe.rank.features))
+    for stage, section, used in (("rank", recipe.rank, coded), ("export", recipe.export, True)):
+        if stage in stages and used and section.semantic_ids.method == "rqvae":
+            method = f"{stage}.semantic_ids.method"
+            need("rqvae", what=f"{method}=rqvae", otherwise=f"{method}=residual_kmeans")
 
 
 def digest(path: Path) -> str:

@@ -6,6 +6,7 @@ import json
 import shlex
 import shutil
 import socket
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -129,6 +130,30 @@ def test_the_last_line_is_a_command_that_needs_no_activated_environment(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://ann:s3cr3t@host:5000")
     result = CliRunner().invoke(app, ["run", str(world.recipe), "--out", str(world.home / "my out")])
     assert result.stdout.splitlines()[-1] == "http://***@host:5000"
+
+
+@pytest.mark.parametrize(
+    ("package", "stage", "setting"),
+    [
+        ("pyspark", "mine", "mining.engine=spark"),
+        ("implicit", "teach", "teachers.ials={}"),
+        ("vector_quantize_pytorch", "rank", "rank.semantic_ids.method=rqvae"),
+        ("vector_quantize_pytorch", "export", "export.semantic_ids.method=rqvae"),
+    ],
+)
+def test_a_package_that_a_stage_lacks_is_missed_before_any_is_run(
+    world: World, monkeypatch: pytest.MonkeyPatch, package: str, stage: str, setting: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)  # as if it were not installed
+    out = world.home / "out"
+    code, said = world.command(stage, out, setting)
+    assert code == 2 and setting.removesuffix("={}") in said and package.replace("_", "-") in said
+    assert "pip install" in said and not (out / "data").exists()
+
+
+def test_a_package_is_not_missed_by_a_stage_that_does_without(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyspark", None)
+    assert world.command("validate", world.home / "out", "mining.engine=spark")[0] == 0
 
 
 def test_how_mining_is_done_makes_no_stage_anew(world: World) -> None:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from recdistill.contracts import names
 from recdistill.contracts.tables import read_table
 from recdistill.errors import UserError
+from recdistill.extras import need
 from recdistill.mining.config import MiningConfig
 from recdistill.mining.interests import Tally
 from recdistill.mining.knowledge import Knowledge
@@ -41,13 +42,10 @@ def session() -> SparkSession:
     Raises:
         UserError: pyspark is not installed, or Java does not start.
     """
-    try:
-        from pyspark.errors import PySparkException
-        from pyspark.sql import SparkSession
-    except ImportError as error:
-        raise UserError(
-            "mining.engine is spark, but pyspark is not installed", remedy="pip install 'recdistill[spark]'"
-        ) from error
+    need("spark", what="mining.engine=spark")
+    from pyspark.errors import PySparkException
+    from pyspark.sql import SparkSession
+
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     try:
         return SparkSession.builder.appName("recdistill").getOrCreate()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-from recdistill.errors import UserError
+from recdistill.extras import need
 
 
 def item_factors(
@@ -32,10 +32,9 @@ def item_factors(
     Raises:
         UserError: the package is not installed.
     """
-    try:
-        from implicit.cpu.als import AlternatingLeastSquares
-    except ImportError as error:
-        raise UserError("iALS needs the package 'implicit'", remedy='pip install "recdistill[implicit]"') from error
+    need("implicit", what="iALS")
+    from implicit.cpu.als import AlternatingLeastSquares
+
     model = AlternatingLeastSquares(
         factors=dim, regularization=l2, alpha=alpha, iterations=iterations, random_state=seed
     )

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from recdistill.errors import UserError
+from recdistill.extras import need
 from recdistill.features.semantic_ids.autoencoder import Autoencoder
 from recdistill.features.semantic_ids.levels import in_order, means_by_code, nearest
 from recdistill.training import fit, step_generator
@@ -110,13 +110,9 @@ def fit_rqvae(
 
 
 def _quantizer(sizes: Sequence[int], *, latent: int, batch: int, commitment: float, decay: float) -> ResidualVQ:
-    try:
-        from vector_quantize_pytorch import ResidualVQ
-    except ImportError as error:
-        raise UserError(
-            "semantic IDs by RQ-VAE need the package 'vector-quantize-pytorch'",
-            remedy='pip install "recdistill[rqvae]", or semantic_ids.method=residual_kmeans',
-        ) from error
+    need("rqvae", what="RQ-VAE", otherwise="semantic_ids.method=residual_kmeans")
+    from vector_quantize_pytorch import ResidualVQ
+
     return ResidualVQ(
         dim=latent,
         codebook_size=tuple(sizes),
