@@ -67,9 +67,10 @@ class Recipe(Settings):
         sections = {kind: of for kind, of in dict(self.teachers).items() if f"{kind}_teacher" in TRAINED_HERE}
         made = [f"{kind}_teacher" for kind, of in sections.items() if isinstance(of, Settings)]
         made += [table.name for table in self.teachers.external]
+        choices = {"distill": [*made, KERNEL_RIDGE] if made else []}  # it predicts one of those that are made
         off = {f"{kind}_teacher": kind for kind, of in sections.items() if of is None}
         faults = [
-            InitErrorDetails(type=_no_teacher(name, made, off=off), loc=key, input=name)
+            InitErrorDetails(type=_no_teacher(name, choices.get(str(key[0]), made), off=off), loc=key, input=name)
             for key, name in self._named()
             if name not in made
         ]
@@ -187,7 +188,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = (), *, changes: Sequence[
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        faults = [_explain(fault) for fault in error.errors()]
+        faults = [_explain(fault) for fault in error.errors() if not _follows(fault)]
         raise UserError(
             f"{path}: {len(faults)} fault{'s' if len(faults) > 1 else ''} in the recipe:\n"
             + "\n".join(f"  - {fault}" for fault in faults),
@@ -225,6 +226,11 @@ def _no_teacher(name: str, made: Sequence[str], *, off: Mapping[str, str]) -> Py
     return PydanticCustomError(
         "unknown_teacher", "no teacher '{name}' ({why}); {known}", {"name": name, "why": why, "known": known}
     )
+
+
+def _follows(fault: Any) -> bool:
+    """Whether it says that a list is too short for nothing but members that have faults of their own."""
+    return fault["type"] == "too_short" and len(fault["input"]) >= fault["ctx"]["min_length"]
 
 
 def _explain(fault: Any) -> str:

@@ -40,8 +40,16 @@ def test_all_faults_are_told_at_once_with_the_nearest_key(tmp_path):
 
 def test_keys_inside_lists_of_settings_are_explained(tmp_path):
     path = write(tmp_path, "name: x\ndata: {adapter: synthetic}\ndistill: {trials: [{weights: {relationl: 1}}]}\n")
-    with pytest.raises(UserError, match=r"trials.0.weights.relationl: unknown key; did you mean 'relational'"):
+    with pytest.raises(
+        UserError, match=r"trials.0.weights.relationl: unknown key; did you mean 'relational'"
+    ) as caught:
         load_recipe(path)
+    assert "1 fault in" in caught.value.message  # a list that lost its one member is not too short
+
+
+def test_a_list_that_is_too_short_is_told_so(tmp_path):
+    message = faults(tmp_path, "distill.trials=[]", "evaluate.seq2item.min_history=none")
+    assert "2 faults" in message and "distill.trials: Tuple should have at least 1 item" in message
 
 
 SYNTHETIC = "name: x\ndata: {adapter: synthetic}\n"
@@ -68,6 +76,8 @@ def test_a_teacher_that_no_section_makes_is_named_with_the_known_ones(tmp_path, 
     message = faults(tmp_path, read, f"{key}={value}", text=SYNTHETIC + external)
     assert "1 fault" in message and f"{key}: no teacher 'prodction'" in message
     assert "id_teacher, sequence_teacher, production" in message
+    # What the distill stage predicts itself is a choice there alone.
+    assert message.count("production, kernel_ridge") == (key == "distill.teachers")
     load_recipe(write(tmp_path, SYNTHETIC + external), [read, f"{key}={value.replace('prodction', 'production')}"])
 
 
