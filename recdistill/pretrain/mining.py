@@ -60,5 +60,5 @@ def _known(dataset: PairDataset, queries: Tensor) -> Tensor:
 
 def _places(among: Tensor, rows: Tensor) -> Tensor:
     """[n] place of each row among ascending ones, -1 where it is none of them."""
-    place = torch.searchsorted(among, rows).clamp_max(len(among) - 1)
+    place = torch.searchsorted(among, rows.contiguous()).clamp_max(len(among) - 1)  # it warns of a column's strides
     return torch.where(among[place] == rows, place, -1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,17 @@ def test_mined_negatives_are_near_unrelated_and_below_the_threshold(trainee: Tra
         allowed = [t for t in source.targets.tolist() if group(t) != group(query) and float(cosine[t]) < threshold]
         best = sorted(allowed, key=lambda row: -float(cosine[row]))[:3]
         assert hard.tolist() == best + [-1] * (3 - len(best))
+
+
+def test_mining_warns_of_nothing(trainee: Trainee, encoder: RowEncoder) -> None:
+    sampler = Sampler([dataset("pairs", [(0, 1), (3, 4)], rows=72)], [1.0], specialised=True, hard_negatives=1)
+    torch.set_warn_always(True)  # else torch tells a thing once a process
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            refresh(sampler, trainee, encoder, most_queries=1000, seed=0)
+    finally:
+        torch.set_warn_always(False)
 
 
 def test_the_threshold_is_found_by_few_queries_where_told(trainee: Trainee, encoder: RowEncoder) -> None:
