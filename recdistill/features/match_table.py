@@ -87,7 +87,10 @@ def write_match_features(
         _numbered(path, COLUMNS, items) for path in history
     }
     if len(numbered) > 1:
-        raise UserError("user_id is a number in one table and text in another", remedy="write it alike in all of them")
+        raise UserError(
+            f"{names.USER_ID} is a number in one table and text in another: {', '.join(map(str, (*events, *history)))}",
+            remedy="write it alike in all of them",
+        )
     filled = [path for path in (*history, *events) if pq.read_metadata(path).num_rows]
     of_history = sum(path in filled for path in history)
     empty = [
@@ -133,7 +136,9 @@ def _numbered(path: Path, columns: Sequence[str], items: MatchItems) -> bool:
     try:
         schema = pq.read_schema(path)
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such table") from error
+        raise UserError(
+            f"{path}: no such table", remedy=f"name a Parquet file with {', '.join(columns)}, a row an event"
+        ) from error
     check_events(schema, columns, what=str(path))
     if is_number(schema.field(names.ITEM_ID).type) != pd.api.types.is_integer_dtype(items.ids.dtype):
         raise UserError(

@@ -136,15 +136,19 @@ def test_an_events_table_may_be_its_own_history_and_may_be_empty(tmp_path: Path)
 def test_what_cannot_be_right_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     events, history = _files(tmp_path)
     out, numbers = tmp_path / "out.parquet", tmp_path / "numbers.parquet"
-    with pytest.raises(UserError, match="no column behaviours"):
+    with pytest.raises(
+        UserError, match=r"(?s)no column behaviours.*remedy: name the columns user_id, item_id, timestamp, beh"
+    ):
         write_match_features(events, events, _items(), out=out)
-    with pytest.raises(UserError, match="no such table"):
+    with pytest.raises(
+        UserError, match=r"(?s)no such table.*remedy: name a Parquet file with user_id, item_id, timestamp,"
+    ):
         write_match_features([tmp_path / "absent.parquet"], history, _items(), out=out)
     with pytest.raises(UserError, match="item_id is string, but int64"):
         write_match_features(events, history, _items("int64"), out=out)
     log = _log(1, rows=5)
     write_table(log.set_column(0, names.USER_ID, pa.array(range(5))), numbers)
-    with pytest.raises(UserError, match="user_id is a number in one table and text in another"):
+    with pytest.raises(UserError, match=r"user_id is a number in one table and text in another: .*numbers.parquet"):
         write_match_features([numbers], history, _items(), out=out)
     basis = MatchBasis(np.zeros(5, dtype=np.float32), np.zeros((1, 5), dtype=np.float32), CONFIG)
     with pytest.raises(UserError, match="12 wide, the match features' basis 5"):
