@@ -27,12 +27,12 @@ from recdistill.contracts.tables import EmbeddingTable, read_metadata, write_tab
 from recdistill.contracts.trained import until_metadata
 from recdistill.errors import UserError
 from recdistill.features.config import MatchConfig, ReactionConfig, SemanticIdConfig
+from recdistill.features.exported import EMBEDDINGS, MATCH, SEMANTIC_IDS
 from recdistill.features.match_basis import MatchBasis
 from recdistill.features.match_items import MatchItems
 from recdistill.features.match_log import match_log
 from recdistill.features.semantic_ids import fit_codebooks, to_table
 from recdistill.features.space import Space
-from recdistill.plugins.exported import EMBEDDINGS, MATCH, SEMANTIC_IDS
 
 LABEL = "label"
 NEW = "new_item"  # bool: no event of the item before the test window

@@ -15,6 +15,7 @@ import pyarrow as pa
 from recdistill.contracts.tables import EmbeddingTable, read_table
 from recdistill.contracts.trained import trained_until
 from recdistill.errors import UserError
+from recdistill.features.exported import EMBEDDINGS, SEMANTIC_IDS, exported
 from recdistill.features.match_basis import MatchBasis
 from recdistill.features.match_module import MatchModule
 from recdistill.features.reaction_module import MatchAndReactions, ReactionModule
@@ -70,8 +71,8 @@ class MatchItems:
             UserError: one of them is missing or broken.
         """
         export = Path(export)
-        table = EmbeddingTable.read(export / "item_embeddings.parquet")
-        return cls.of(MatchBasis.load(export / BASIS), table, read_table(export / "semantic_ids.parquet"))
+        table = EmbeddingTable.read(exported(export, EMBEDDINGS))
+        return cls.of(MatchBasis.load(exported(export, BASIS)), table, read_table(exported(export, SEMANTIC_IDS)))
 
     @property
     def columns(self) -> tuple[str, ...]:

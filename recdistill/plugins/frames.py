@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 from recdistill.contracts import names
 from recdistill.contracts.tables import atomic
 from recdistill.errors import UserError
-from recdistill.plugins.exported import MATCH, Exported
+from recdistill.features.exported import MATCH, exported
+from recdistill.plugins.exported import Exported
 from recdistill.plugins.ids import positions
 from recdistill.plugins.joined import Joined
 from recdistill.plugins.match_rows import MatchRows
@@ -82,23 +83,23 @@ class FeatureJoin:
         unknown = [part for part in parts if part not in PARTS]
         if unknown:
             raise UserError(f"unknown parts {unknown}", remedy=f"known parts are {', '.join(PARTS)}")
-        exported = Exported.read(export)
-        self.projection = projection or Projection.fit(exported.embeddings.vectors, width=_WIDTH)
+        items = Exported.read(export)
+        self.projection = projection or Projection.fit(items.embeddings.vectors, width=_WIDTH)
         self._keys = keys or Keys()
         self._partial = partial_match
-        self._ids = exported.embeddings.ids
-        self._until = exported.trained_until
+        self._ids = items.embeddings.ids
+        self._until = items.trained_until
         self._warned = False
         made: list[tuple[str, np.ndarray]] = []
         if "vectors" in parts:
-            projected = self.projection(exported.embeddings.vectors)
+            projected = self.projection(items.embeddings.vectors)
             made += [(f"student_{at}", projected[:, at]) for at in range(projected.shape[1])]
         if "semantic_ids" in parts:
-            codes = np.where(exported.codes >= 0, exported.codes, np.nan).astype(np.float32)
+            codes = np.where(items.codes >= 0, items.codes, np.nan).astype(np.float32)
             made += [(f"sid_{at}", codes[:, at]) for at in range(codes.shape[1])]
         # One row more, of NaN, which is where unknown items point to.
         self._of_item = {name: np.append(values, np.float32(np.nan)) for name, values in made}
-        self._match = MatchRows(Path(export) / MATCH) if "match" in parts else None
+        self._match = MatchRows(exported(Path(export), MATCH)) if "match" in parts else None
 
     @property
     def columns(self) -> list[str]:

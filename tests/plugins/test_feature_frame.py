@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 from plugin_exports import codes_of, vectors_of, write_export, write_match
 
 from recdistill.errors import UserError
-from recdistill.plugins import FeatureJoin, Keys, Projection, feature_frame
+from recdistill.features.match_items import MatchItems
+from recdistill.plugins import Exported, FeatureJoin, Keys, Projection, feature_frame
 
 TIMES = pd.to_datetime(["2025-01-01 00:00:01", "2025-01-01 00:00:02", "2025-01-02 00:00:00"], utc=True).as_unit("us")
 
@@ -223,6 +225,23 @@ def test_rows_before_the_exported_ones_are_told_from_rows_that_were_never_logged
     with pytest.raises(UserError, match="1 of 1 rows have no match features") as caught:
         feature_frame(keys(["a"], [30], [1]), export)
     assert "max_match_rows" not in str(caught.value)
+
+
+def test_what_is_no_export_is_told_which_stage_writes_one(export, tmp_path) -> None:
+    with pytest.raises(UserError, match=r"(?s)nowhere: no such folder.*stage export"):
+        FeatureJoin(tmp_path / "nowhere")
+    for read, name in (
+        (FeatureJoin, "item_embeddings.parquet"),
+        (Exported.read, "semantic_ids.parquet"),
+        (FeatureJoin, "match_features.parquet"),
+        (MatchItems.read, "match_basis.safetensors"),
+    ):
+        shutil.rmtree(tmp_path / "less", ignore_errors=True)
+        shutil.copytree(export, tmp_path / "less")
+        (tmp_path / "less" / name).unlink(missing_ok=True)  # the basis is not among what these tests write
+        with pytest.raises(UserError, match=rf"(?s)no {name} in this folder.*stage export"):
+            read(tmp_path / "less")
+    FeatureJoin(export, parts=("vectors",))
 
 
 def test_an_empty_frame_gets_empty_columns(export) -> None:

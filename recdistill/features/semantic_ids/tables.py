@@ -92,12 +92,13 @@ def codes_of(table: pa.Table, item_ids: pd.Index, *, what: str) -> np.ndarray:
     if nulls:
         raise UserError(f"{what}: {nulls} item ids or codes are null", remedy="leave items without codes out")
     widths = np.unique(pc.list_value_length(lists).to_numpy())
-    if len(widths) != 1:
-        raise UserError(f"{what}: codes of several lengths: {widths[:5].tolist()}", remedy="one code a level")
+    if len(widths) != 1 or not widths[0]:
+        raise UserError(f"{what}: codes of several lengths, or of none: {widths[:5].tolist()}", remedy="one code a level")
     codes = flat.to_numpy().reshape(len(table), -1).astype(np.int32)
     coded = pd.Index(table[names.ITEM_ID].to_pandas())
     if not coded.is_unique:
-        raise UserError(f"{what}: item ids repeat, e.g. {coded[coded.duplicated()][:3].tolist()}")
+        repeated = coded[coded.duplicated()][:3].tolist()
+        raise UserError(f"{what}: item ids repeat, e.g. {repeated}", remedy="one row an item")
     rows = coded.get_indexer(item_ids)
     return np.where((rows >= 0)[:, None], codes[rows], -1).astype(np.int32)
 
