@@ -4,7 +4,7 @@ A proxy is no A/B test: it holds if the surrogate's signals carry the ranker's w
 the log shows of attention carries over to another ordering. Its surrogate's out-of-time R² and calibration stand beside
 it, and the effective share of rows that its importance weights leave. The definitions are those of
 :mod:`recdistill.lifetime`; the log is taken to have been looked at evenly, for rows tell no positions.
-``experiments/benchmarks/lifetime_ab.py`` checks the proxies against simulated A/B tests.
+``experiments/benchmarks/lifetime/simulated_ab.py`` checks the proxies against simulated A/B tests.
 
 Memory: 130 bytes an event.
 """

@@ -1,4 +1,4 @@
-"""``experiments/benchmarks/lifetime_ab.py``: simulated A/B tests, and that what foretells them is told right."""
+"""``experiments/benchmarks/lifetime/simulated_ab.py``: that what foretells simulated A/B tests is told right."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from recdistill.errors import UserError
 from recdistill.ingest.synthetic.catalogue import DAY
 from recdistill.ingest.synthetic.config import WorldConfig
 
-BENCHMARKS = Path(__file__).parents[2] / "experiments" / "benchmarks"
+BENCHMARKS = Path(__file__).parents[2] / "experiments" / "benchmarks" / "lifetime"
 SWITCH = 31
 
 
@@ -27,7 +27,7 @@ SWITCH = 31
 def ab() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(BENCHMARKS))
-        names = ("ab_platform", "ab_offline", "ab_rankers", "lifetime_ab")
+        names = ("ab_platform", "ab_offline", "ab_rankers", "simulated_ab")
         yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
 
 
@@ -178,7 +178,7 @@ def test_verdict_by_hand(ab: Any) -> None:
         SimpleNamespace(true=lift(true, error), later=lift(2 * true, error), predicted={"log": said})
         for true, error, said in ((1.0, 0.1, 2.0), (-1.0, 0.1, -2.0), (0.5, 0.1, -0.5), (0.1, 0.1, 0.4))
     ]
-    found = {name: figures[0] for name, figures in ab.lifetime_ab.verdict(pairs, "log").items()}
+    found = {name: figures[0] for name, figures in ab.simulated_ab.verdict(pairs, "log").items()}
     assert found["significant"] == pytest.approx(2 / 3)
     assert found["all"] == pytest.approx(3 / 4)
     assert found["spearman"] == pytest.approx(0.8)

@@ -1,4 +1,4 @@
-"""``ranker_gains.py`` and ``ranker_power.py`` of the benchmarks: what they print of rankings, and what they see."""
+"""``rankers/gains.py`` and ``rankers/power.py`` of the benchmarks: what they print of rankings, and what they see."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ GAINS = {
 
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch) -> dict[str, ModuleType]:
-    monkeypatch.syspath_prepend(str(EXPERIMENTS / "benchmarks"))
-    return {name: importlib.import_module(name) for name in ("ranker_gains", "ranker_power")}
+    monkeypatch.syspath_prepend(str(EXPERIMENTS / "benchmarks" / "rankers"))
+    return {name: importlib.import_module(name) for name in ("gains", "power")}
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def ranked(tmp_path: Path) -> Path:
 
 
 def test_the_table_has_a_row_a_group_and_the_bars_say_what_is_met(scripts: dict[str, ModuleType], ranked: Path) -> None:
-    gains = scripts["ranker_gains"]
+    gains = scripts["gains"]
     recipe = gains.recipe_of(RECIPE, [], data=None, seeds="0,1", models="trees")
     assert {"none", "student_free", "raw_content+student_residual"} <= set(recipe.rank.groups)
     lines = gains.tables(recipe, out=ranked, draws=100)
@@ -85,7 +85,7 @@ def test_the_table_has_a_row_a_group_and_the_bars_say_what_is_met(scripts: dict[
 
 
 def test_a_bar_off_zero_needs_an_interval_off_zero(scripts: dict[str, ModuleType]) -> None:
-    gains = scripts["ranker_gains"]
+    gains = scripts["gains"]
     sure = Trained(0.004, 0.001, math.inf)
     gain = gains.Gain(0.004, -0.001, 0.009, (0.004,), sure, 0.1, 0.1)
     assert gains.Bar("it", gain, 0.3).met
@@ -99,7 +99,7 @@ def test_a_bar_off_zero_needs_an_interval_off_zero(scripts: dict[str, ModuleType
 
 
 def test_the_control_is_met_unless_noise_is_seen_over_trainings(scripts: dict[str, ModuleType]) -> None:
-    gains = scripts["ranker_gains"]
+    gains = scripts["gains"]
     gain = gains.Gain(0.002, 0.001, 0.003, (0.001, 0.003), Trained(0.002, 0.001, 1.1), 1e-9, 1e-9)
     assert gains.Control(gain).met
     assert not gains.Control(replace(gain, trained=Trained(0.002, 0.0005, math.inf))).met
@@ -110,7 +110,7 @@ def test_a_test_window_without_new_items_has_no_bars_of_them(scripts: dict[str, 
         table = pq.read_table(path)
         nobody = pa.array(np.zeros(len(table), dtype=bool))
         pq.write_table(table.set_column(table.column_names.index("cold"), "cold", nobody), path)
-    gains = scripts["ranker_gains"]
+    gains = scripts["gains"]
     recipe = gains.recipe_of(RECIPE, [], data=None, seeds="0,1", models="trees")
     lines = gains.tables(recipe, out=ranked, draws=50)
     assert "trees, all items" in lines and not any("cold items" in line for line in lines[1:])
@@ -119,7 +119,7 @@ def test_a_test_window_without_new_items_has_no_bars_of_them(scripts: dict[str, 
 
 def test_power_of_a_strong_column_and_of_noise(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
     """Trees learn a column that tells the truth, and noise is not seen."""
-    power = scripts["ranker_power"]
+    power = scripts["power"]
     world = planted_world(tmp_path)
     config = RankConfig(models=("trees",), trees=TreesConfig(trees=40))
     data = Data.read(config, world.fold, tmp_path / "data" / "items.parquet", seed=0)
@@ -137,7 +137,7 @@ def test_power_of_a_strong_column_and_of_noise(scripts: dict[str, ModuleType], t
 
 
 def test_parts_have_no_user_in_common(scripts: dict[str, ModuleType]) -> None:
-    power = scripts["ranker_power"]
+    power = scripts["power"]
     user = np.repeat(np.arange(30), 2)
     nothing = np.zeros(60, dtype=bool)
     rows = Rows(user, user, user, nothing, user, nothing)

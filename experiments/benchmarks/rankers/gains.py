@@ -5,7 +5,7 @@ train on the next 20 % and are tested on the last 20 % (the recipe's own time sp
 move the cuts). Groups: none, random control, centred content, kernel ridge, ID teacher, student, content + student, and
 the student whitened, with popularity taken out, and with content taken out. Which of the student's variants to export
 is chosen by log loss on the newest of the rankers' own training rows, never by the test.
-Command: python experiments/benchmarks/ranker_gains.py RECIPE [key=value …] --out FOLDER [--data FOLDER]
+Command: python experiments/benchmarks/rankers/gains.py RECIPE [key=value …] --out FOLDER [--data FOLDER]
          [--seeds 0,1,2] [--models dlrm,trees] [--only print]
          FOLDER of --data is where a recipe's data lie that leaves data.root open. What is done is skipped when the
          command is given again. The planted world at scale:

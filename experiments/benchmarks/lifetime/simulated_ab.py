@@ -6,9 +6,9 @@ before foretold: the surrogate index's slope times the change of policy value. F
 without vectors as a feature. Two platforms: on "list" every candidate is shown, so that the log holds all that a ranker
 would order; on "page" the base ranker chose 6 of 14, and the log is silent on the other 8. With --run, the world of a
 finished run, and its student, kernel ridge, content and ID teacher as the rankers' vectors.
-Command: python experiments/benchmarks/lifetime_ab.py [--seeds 1 2 3] [--users 5000] [--json FILE]
+Command: python experiments/benchmarks/lifetime/simulated_ab.py [--seeds 1 2 3] [--users 5000] [--json FILE]
     recdistill run experiments/recipes/demo.yaml data.world.days=90 data.world.seed=1 split.validation=0.35 \\
-        split.test=0.4 --out RUN, then: python experiments/benchmarks/lifetime_ab.py --run RUN
+        split.test=0.4 --out RUN, then: python experiments/benchmarks/lifetime/simulated_ab.py --run RUN
 Time: about a minute a seed and platform on one idle core with 5,000 users. Memory: under 2 GB.
 Expected: on "list" above 95 % of signs right where the true effect is significant and a Spearman above .9 by the order
 of ranked pages, on "page" above 85 % and .75 by the pages drawn at random, whose clicks are few: more users, surer

@@ -6,7 +6,7 @@ a column of noise alone is a feature without any. Rankers are trained with and w
 column, tested on all users, and asked how often a test on a part of the users sees the gain (above zero, two-sided p
 below 5 %): by the error over users alone, and by that over users and trainings, which is the one to trust: a ranker
 trained anew scores otherwise, with a feature or without. The parts of one column have no user in common.
-Command: python experiments/benchmarks/ranker_power.py --out FOLDER [--users 20000] [--model trees] [--seeds 3]
+Command: python experiments/benchmarks/rankers/power.py --out FOLDER [--users 20000] [--model trees] [--seeds 3]
          [--noises 14,8] [--columns 4] [--null-columns 12]
 Time: about half an hour for 20,000 users with trees on one idle core; dlrm about three times as long. Memory: 4 GB.
 Expected: a row a noise (in standard deviations of the affinity): the gain over all users, and for growing numbers of

@@ -3,7 +3,7 @@
 Purpose: LT7 and LT30 on deskdrop-interactions (five behaviours, twelve months): the surrogate index, fitted on windows
 whose outcomes end before a cut and judged on later ones, against active days of the last week alone; retention and
 days away with censored users. Nothing is chosen here: the settings are the package's.
-Command: python experiments/benchmarks/lifetime_deskdrop.py --data FOLDER
+Command: python experiments/benchmarks/lifetime/deskdrop.py --data FOLDER
 Time: under a minute on one core. Memory: under 1 GB.
 Expected: at every cut a higher R² (.14 … .41 against .05 … .25) and rank correlation (.46 … .65 against .29 … .45) than
 by active days alone; the difference of rank correlations is off zero at every cut, of R² for LT30 at the first two.
