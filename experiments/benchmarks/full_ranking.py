@@ -10,11 +10,11 @@ Expected: ratio ours / bare between 1 and 3.
 from __future__ import annotations
 
 import argparse
-import resource
 import time
 from collections.abc import Callable
 
 import torch
+from own_process import peak
 from torch import Tensor
 
 from recdistill.retrieval.ranks import target_ranks
@@ -34,9 +34,9 @@ def main() -> None:
     def ours() -> Tensor:
         return target_ranks(queries, items, targets, exclude_offsets=offsets, exclude_items=history.ravel())
 
-    before = _peak_megabytes()
+    before = peak()
     ours_seconds, ranks = _best(ours, arguments.repeats)
-    after = _peak_megabytes()
+    after = peak()
     bare_seconds, _ = _best(lambda: queries @ items.T, arguments.repeats)
     print(f"threads            {torch.get_num_threads()}")
     for k in (10, 50):
@@ -57,10 +57,6 @@ def _best(work: Callable[[], Tensor], repeats: int) -> tuple[float, Tensor]:
         result = work()
         seconds.append(time.perf_counter() - begun)
     return min(seconds), result
-
-
-def _peak_megabytes() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # kilobytes on Linux
 
 
 def _arguments() -> argparse.Namespace:

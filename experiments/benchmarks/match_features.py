@@ -16,9 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -29,6 +26,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from own_process import peak, told_by
 
 from recdistill.contracts import names
 from recdistill.contracts.tables import ROW_GROUP, EmbeddingTable
@@ -74,19 +72,14 @@ def main() -> None:
             f"{'matched':<44}{'impressions':>12}{'wall s':>8}{'cpu s':>8}{'impr./s':>10}{'features/s':>12}"
             f"{'peak MiB':>10}{'bound':>7}"
         )
-        show(f"file to file, {of.per_user} impressions a user", run("files", folder=folder))
-        show("file to file, with reactions", run("files", folder=folder, reactions=1))
-        show("in memory, the first", run("memory", impressions=of.impressions, per_user=of.per_user))
-        show("in memory, one impression a user", run("memory", impressions=of.impressions // 10, per_user=1))
+        show(f"file to file, {of.per_user} impressions a user", told_by(__file__, role="files", folder=folder))
+        show("file to file, with reactions", told_by(__file__, role="files", folder=folder, reactions=1))
+        for title, impressions, per_user in (
+            ("in memory, the first", of.impressions, of.per_user),
+            ("in memory, one impression a user", of.impressions // 10, 1),
+        ):
+            show(title, told_by(__file__, role="memory", impressions=impressions, per_user=per_user))
         against_others(folder, pairs=of.pairs, sample=of.sample)
-
-
-def run(role: str, **what: Any) -> dict[str, Any]:
-    """In a process of its own, whose peak is then the matching's."""
-    options = [part for name, value in what.items() for part in (f"--{name.replace('_', '-')}", str(value))]
-    command = [sys.executable, __file__, "--role", role, *options]
-    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return found
 
 
 def show(title: str, found: dict[str, Any]) -> None:
@@ -97,11 +90,6 @@ def show(title: str, found: dict[str, Any]) -> None:
         f"{rate * found['columns']:>12,.0f}{found['peak']:>10,.0f}{found['bound']:>7,.0f}",
         flush=True,
     )
-
-
-def peak() -> float:
-    """MiB that this process held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def from_files(folder: Path, *, reactions: bool) -> dict[str, Any]:

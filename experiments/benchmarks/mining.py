@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
-import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -25,6 +22,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from own_process import peak, told_by
 
 from recdistill.contracts import names
 from recdistill.contracts.log import Log
@@ -65,10 +63,8 @@ def main() -> None:
 
 
 def run(folder: Path, threads: int, **what: Any) -> dict[str, Any]:
-    """Mine in a process of its own, whose peak is then the mining's."""
-    command = [sys.executable, __file__, "--folder", str(folder), "--role", json.dumps(what), "--threads", str(threads)]
-    found: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return found
+    """Mine in a process of its own."""
+    return told_by(__file__, folder=folder, role=json.dumps(what), threads=threads)
 
 
 def show(title: str, found: dict[str, Any]) -> None:
@@ -86,7 +82,7 @@ def mine_all(folder: Path, what: dict[str, Any], *, threads: int) -> dict[str, A
     path = folder / what.pop("file")
     config = MiningConfig(threads=threads, **what)
     item_ids, known = catalogue()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    before = peak()
     wall, cpu = time.perf_counter(), time.process_time()
     mine_fit([path], item_ids, known, config, out=folder / "out", metadata={}, seed=0)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -95,8 +91,7 @@ def mine_all(folder: Path, what: dict[str, Any], *, threads: int) -> dict[str, A
     held = min(events, config.partition_events)
     of_pairs = pairs / events * held * (40 + 12 * config.length)
     bound = before + (threads + 1) * (PIECE * held / 2**20 + OWN + of_pairs / 2**20) + 150  # Arrow's own
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"events": events, "wall": wall, "cpu": cpu, "peak": peak, "bound": bound, "pairs": pairs}
+    return {"events": events, "wall": wall, "cpu": cpu, "peak": peak(), "bound": bound, "pairs": pairs}
 
 
 def catalogue() -> tuple[pd.Index, Knowledge]:

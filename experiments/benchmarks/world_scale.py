@@ -10,12 +10,12 @@ events would take at that rate.
 from __future__ import annotations
 
 import argparse
-import resource
 import tempfile
 import time
 from pathlib import Path
 
 import pyarrow.dataset as ds
+from own_process import peak
 
 from recdistill.ingest.synthetic import WorldConfig, write_world
 
@@ -36,10 +36,10 @@ def main() -> None:
         events = ds.dataset(path).count_rows()
         files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
         size = sum(file.stat().st_size for file in files)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    held = peak()
     print(f"{config.users:,} users x {config.items:,} items: {events:,} events in {len(files)} file(s)")
     print(f"{seconds:.1f} s, of which {worked:.1f} s on the processor: {events / seconds:,.0f} events/s")
-    print(f"peak {peak:,.0f} MiB resident, {size / events:.1f} bytes an event on disk")
+    print(f"peak {held:,.0f} MiB resident, {size / events:.1f} bytes an event on disk")
     print(f"100M events: {1e8 * seconds / events / 60:.1f} minutes ({1e8 * worked / events / 60:.1f} on the processor)")
 
 
