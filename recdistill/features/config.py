@@ -18,7 +18,7 @@ class RqVaeConfig(Settings):
     hidden: tuple[Size, ...] = Field((256,), description="widths of the encoder's layers; the decoder mirrors them")
     latent: int = Field(32, ge=1, description="width of what is quantised")
     steps: int = Field(1000, ge=1, description="training steps")
-    batch: int = Field(1024, ge=1, description="items a step")
+    batch: int = Field(1024, ge=1, description="items a step, all of a smaller catalogue")
     learning_rate: float = Field(1e-3, gt=0, description="of Adam")
     commitment: float = Field(0.25, ge=0, description="weight of what draws latents to their codes")
     decay: float = Field(0.95, gt=0, lt=1, description="of the codebooks' moving averages, a step")

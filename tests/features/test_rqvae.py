@@ -60,6 +60,14 @@ def test_no_codebook_collapses() -> None:
     assert min(found["perplexity"]) > 10
 
 
+def test_a_step_takes_no_more_items_than_there_are() -> None:
+    few = planted_space()[0].size
+    short = {"hidden": (), "latent": 4, "steps": 20}
+    exact, more = (_fit(by=RqVaeConfig(**short, batch=batch)) for batch in (few, 50 * few))
+    for one, other in zip(exact.levels, more.levels, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_codes_do_not_depend_on_run_row_order_threads_or_what_was_drawn_before() -> None:
     ids, vectors, _ = _mixture()
     order = np.random.default_rng(1).permutation(len(ids))

@@ -49,7 +49,7 @@ def fit_rqvae(
 ) -> tuple[Autoencoder, tuple[np.ndarray, ...]]:
     """Train ‖x − x̂‖² + commitment · Σ_l ‖r_l − sg(e_l)‖² by Adam, in one thread; first the autoencoder alone.
 
-    A training takes as many steps whatever n, some tens of seconds: a run that is killed begins it anew.
+    A training takes as many steps whatever n, up to some tens of seconds: a run that is killed begins it anew.
 
     Args:
         units: [n, d] float32 of length one.
@@ -57,6 +57,7 @@ def fit_rqvae(
         start: [n, L] codes of an earlier fit, -1 where an item had none: each code begins as the mean latent of the
             items that had it, and keeps its number; and those items commit to it too, as they do to the nearest.
         hidden: widths of the encoder's layers between d and ``latent``; the decoder mirrors them.
+        batch: items drawn a step; all of them are taken if they are no more.
         decay: of the codebooks' moving averages, a step.
 
     Returns:
@@ -69,6 +70,7 @@ def fit_rqvae(
     with _one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         rows = torch.from_numpy(np.ascontiguousarray(units))
+        batch = min(batch, len(rows))  # more would be the same items again and again
         autoencoder = Autoencoder(width=units.shape[1], hidden=hidden, latent=latent)
         quantizer = _quantizer(sizes, latent=latent, batch=batch, commitment=commitment, decay=decay)
         optimizer = torch.optim.Adam(autoencoder.parameters(), lr=learning_rate)
@@ -78,7 +80,9 @@ def fit_rqvae(
         def step(number: int) -> dict[str, float]:
             if number == begin:
                 _begin(quantizer, autoencoder.encode(units), start, sizes=sizes, share=batch / len(rows))
-            chosen = torch.randint(len(rows), (batch,), generator=step_generator(seed, number))
+            chosen = torch.arange(len(rows))
+            if batch < len(rows):
+                chosen = torch.randint(len(rows), (batch,), generator=step_generator(seed, number))
             drawn = rows[chosen]
             latents, committed = autoencoder.encoder(drawn), torch.zeros(())
             if number >= begin:
