@@ -1,18 +1,15 @@
-"""The command line. Exit codes: 0 done, 1 a fault of ours, 2 a mistake in the input, 130 interrupted."""
+"""The command line; :mod:`recdistill.exits` says how a command ends."""
 
 from __future__ import annotations
 
-import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from recdistill.errors import UserError
+from recdistill.exits import exit_codes
 
 # Threads that wait by spinning take the cores from each other as soon as anything else runs on the machine: several
 # times slower there, and no faster alone. It must be said before torch is imported.
@@ -24,7 +21,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Distil recommenders into content encoders.",
 )
-_REMEDY = "look at that path: does it exist, may it be read and written, is there space; or give another --out"
 _err = Console(stderr=True, highlight=False)
 
 RecipeArgument = Annotated[
@@ -41,26 +37,7 @@ Changes = Annotated[
 Out = Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/<recipe name>[-<changes>].")]
 
 
-@contextmanager
-def _exit_codes() -> Iterator[None]:
-    try:
-        yield
-    except UserError as error:
-        _err.print(f"error: {error}", markup=False, soft_wrap=True)
-        raise typer.Exit(2) from None
-    except OSError as error:
-        # The system's own refusals (no permission, no space, a file for a folder) name their file. Without a number it
-        # is a library's error of that type, and a closed pipe is nobody's mistake.
-        if error.errno in (None, errno.EPIPE):
-            raise
-        _err.print(f"error: {error}\n  remedy: {_REMEDY}", markup=False, soft_wrap=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        _err.print("interrupted: the same command goes on from here")
-        raise typer.Exit(130) from None
-
-
-@_exit_codes()
+@exit_codes()
 def _flow(
     recipe: Path, overrides: list[str] | None, changes: list[Path] | None, out: Path | None, *, until: str
 ) -> None:
@@ -135,7 +112,7 @@ def compare(runs: Annotated[list[Path], typer.Argument(help="Run folders.")]) ->
     """Print the metrics of several runs side by side."""
     from recdistill.report import compare as compare_runs
 
-    with _exit_codes():
+    with exit_codes():
         Console().print(compare_runs(runs))
 
 
@@ -144,7 +121,7 @@ def sync(out: Annotated[Path, typer.Argument(help="Run folder.")]) -> None:
     """Send what a tracking server that was down has not received yet."""
     from recdistill.tracking import sync as send
 
-    with _exit_codes():
+    with exit_codes():
         everything = send(out)
     print(
         "everything is sent"

@@ -168,6 +168,7 @@ def test_unfinished_worlds_are_left_out_and_named(
 
 def test_recipes_get_their_protocol_ials_and_data(scripts: dict[str, ModuleType], tmp_path: Path) -> None:
     recipe_of = scripts["worlds"].recipe_of
+    (tmp_path / "movielens-posters").mkdir()
     films = recipe_of(RECIPES / "movielens_posters.yaml", ["seeds=[0,1]"], protocol="folds", data=tmp_path)
     assert films.runs() == ((0, "fold-0"), (1, "fold-1"))
     assert films.data.root == tmp_path / "movielens-posters" and films.teachers.ials is None
@@ -177,3 +178,16 @@ def test_recipes_get_their_protocol_ials_and_data(scripts: dict[str, ModuleType]
         assert recipe.evaluate.baselines.include == (*BaselinesConfig().include, "ials")
     only = recipe_of(RECIPES / "demo.yaml", ["evaluate.baselines.include=[ease]"], protocol="time", data=None)
     assert only.evaluate.baselines.include == ("ease",)  # what the command line says goes
+
+
+def test_data_that_are_not_there_are_missed_before_any_world_is_run(
+    scripts: dict[str, ModuleType], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipes = ",".join(str(RECIPES / f"{name}.yaml") for name in ("smoke", "movielens_posters"))
+    told = [recipes, "--data", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["worlds.py", *told])
+    with pytest.raises(SystemExit) as ended:
+        scripts["worlds"].main()
+    said = capsys.readouterr().err
+    assert ended.value.code == 2 and "no folder 'movielens-posters' there" in said and "remedy:" in said
+    assert not (tmp_path / "out").exists()

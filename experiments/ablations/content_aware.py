@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from lab import BENCHMARKS, Lab, ablate, arguments, print_table
 
+from recdistill.exits import exit_codes
 from recdistill.pretrain.phases import Pretraining
 
 # The instructions that a row with them gives the two sides of its datasets.
@@ -127,6 +128,7 @@ def _vectors(trained: Pretraining, row: Row) -> dict[str, np.ndarray]:
     return {name: student.encode_store(trained.items, instruction=told) for name, told in ASKED_FOR.items()}
 
 
+@exit_codes()
 def main() -> None:
     """Train and judge every row with every seed; print the tables."""
     parser = arguments(__doc__, steps=400)

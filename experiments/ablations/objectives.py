@@ -27,12 +27,14 @@ from worlds import rooted
 
 from recdistill.config import Recipe, load_recipe
 from recdistill.errors import UserError
+from recdistill.exits import exit_codes
 from recdistill.flow import run
 
 HERE = Path(__file__).parent
 MAY_CHANGE = {"teachers", "student", "distill"}
 
 
+@exit_codes()
 def main() -> None:
     """Run up to mining, train and judge what is not there yet, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

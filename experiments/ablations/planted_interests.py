@@ -27,6 +27,7 @@ from recdistill.contracts import names
 from recdistill.contracts.fold import Fold
 from recdistill.contracts.log import Log
 from recdistill.contracts.tables import read_table
+from recdistill.exits import exit_codes
 from recdistill.flow import run
 from recdistill.ingest.synthetic import Truth
 
@@ -36,6 +37,7 @@ PAIR = (names.USER_ID, names.TARGET_ITEM, names.TIMESTAMP)
 DRAWS = 1_000
 
 
+@exit_codes()
 def main() -> None:
     """Mine the demo's world, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from lab import BENCHMARKS, Lab, ablate, arguments, print_table
 
+from recdistill.exits import exit_codes
 from recdistill.pretrain.phases import Pretraining
 from recdistill.students import FeatureStore
 
@@ -25,6 +26,7 @@ FIELDS = ("text", "structured")
 SETTINGS = ("encoders.text.tokens=fields", "encoders.structured.tokens=fields", "teachers.sequence=null", "pairs={}")
 
 
+@exit_codes()
 def main() -> None:
     """Train once a seed, take things away, judge, print."""
     parser = arguments(__doc__, steps=1000)

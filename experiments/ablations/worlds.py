@@ -35,13 +35,16 @@ from recdistill.config import Recipe, load_recipe
 from recdistill.contracts.fold import Fit
 from recdistill.contracts.records import Records
 from recdistill.contracts.tables import read_metadata
+from recdistill.errors import UserError
 from recdistill.evaluation.baselines.ease import Ease
 from recdistill.evaluation.config import BaselinesConfig
 from recdistill.evaluation.stage import SUMMARY
 from recdistill.evaluation.subjects import Subject
+from recdistill.exits import exit_codes
 from recdistill.flow import run
 
 
+@exit_codes()
 def main() -> None:
     """Run, judge, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -56,14 +59,15 @@ def main() -> None:
     parser.add_argument("--only", choices=["print"])
     asked = parser.parse_args()
     if asked.only is None:
+        worlds = []  # all of them before the first is run: a mistake in the last would show hours later
         for protocol in asked.protocols:
             rivals = asked.rivals if protocol in asked.rivals_under else ""
             told = [*asked.overrides, f"seeds=[{asked.seeds}]", f"distill.rivals=[{rivals}]"]
-            for path in asked.recipes:
-                recipe = recipe_of(path, told, protocol=protocol, data=asked.data)
-                out = asked.out / f"{recipe.name}-{protocol}"
-                run(recipe, out=out, until="evaluate", say=print)
-                trace(recipe, out=out)
+            worlds += [(recipe_of(path, told, protocol=protocol, data=asked.data), protocol) for path in asked.recipes]
+        for recipe, protocol in worlds:
+            out = asked.out / f"{recipe.name}-{protocol}"
+            run(recipe, out=out, until="evaluate", say=print)
+            trace(recipe, out=out)
     show(asked.out)
 
 
@@ -78,8 +82,19 @@ def recipe_of(path: Path, overrides: list[str], *, protocol: str, data: Path | N
 
 
 def rooted(raw: Mapping[str, Any], data: Path | None) -> list[str]:
-    """The override that puts a recipe's data in the folder of its name, where it leaves their place open."""
-    return [f"data.root={data / raw['name']}"] if data is not None and raw["data"].get("root") == "???" else []
+    """The override that puts a recipe's data in the folder of its name, where it leaves their place open.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if data is None or raw["data"].get("root") != "???":
+        return []
+    if not (data / raw["name"]).is_dir():
+        raise UserError(
+            f"--data {data}: no folder '{raw['name']}' there, which the recipe of this name reads",
+            remedy="name the folder that holds one of each recipe's name",
+        )
+    return [f"data.root={data / raw['name']}"]
 
 
 def trace(recipe: Recipe, *, out: Path) -> None:

@@ -31,6 +31,7 @@ from run_rows import BASE, LABEL, RunRows, arguments, read_run
 from recdistill.contracts import names
 from recdistill.contracts.tables import atomic, write_table
 from recdistill.errors import UserError
+from recdistill.exits import exit_codes
 from recdistill.features.space import Space
 from recdistill.plugins import Exported, FeatureJoin
 
@@ -39,6 +40,7 @@ VECTOR = "item_vector"  # the item's id once more, which FuxiCTR looks up among 
 PEER = Path(__file__).with_name("fuxictr_peer.py")
 
 
+@exit_codes()
 def main() -> None:
     """Write, train both, and print FuxiCTR's figures."""
     parser = arguments(__doc__)

@@ -27,6 +27,7 @@ from torchrec.models.dlrm import DLRM
 from torchrec.modules.fused_embedding_modules import FusedEmbeddingBagCollection
 
 from recdistill.contracts import names
+from recdistill.exits import exit_codes
 from recdistill.plugins import DenseColumns, FeatureJoin, ItemFeatures
 
 WIDTH = 16
@@ -173,6 +174,7 @@ def scores(rows: RunRows, *, seeds: int) -> dict[str, list[np.ndarray]]:
     return found
 
 
+@exit_codes()
 def main() -> None:
     """Train both, and print their AUC."""
     of = arguments(__doc__).parse_args()

@@ -21,11 +21,13 @@ import pandas as pd
 from run_rows import BASE, LABEL, RunRows, arguments, print_aucs, read_run
 from sklearn.ensemble import HistGradientBoostingClassifier
 
+from recdistill.exits import exit_codes
 from recdistill.plugins import FeatureJoin
 
 Score = Callable[[pd.DataFrame, pd.DataFrame, pd.DataFrame, list[str], int], np.ndarray]
 
 
+@exit_codes()
 def main() -> None:
     """Train each ranker without and with our columns, and print their AUC."""
     of = arguments(__doc__).parse_args()

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from recdistill.contracts.log import Log
+from recdistill.exits import exit_codes
 from recdistill.ingest import DataConfig, ingest
 from recdistill.ingest.files import INTERACTIONS
 from recdistill.lifetime.cohort import Events, cohort
@@ -34,6 +35,7 @@ SIGNAL_DAYS = 7
 CUTS = (0.4, 0.5, 0.6, 0.7)  # shares of the log's days
 
 
+@exit_codes()
 def main() -> None:
     """Read the log, and print what is observed and what is foretold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

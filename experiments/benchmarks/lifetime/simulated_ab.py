@@ -31,6 +31,7 @@ from ab_offline import SIGNAL_DAYS, Offline, Rows, Slope, Value, Worth, lift, li
 from ab_platform import Lift, Platform, Scorer, true_lift
 from ab_rankers import Knowledge, Learned, spaces, spaces_of_run, treatments
 
+from recdistill.exits import exit_codes
 from recdistill.ingest.synthetic import Truth
 from recdistill.ingest.synthetic.config import WorldConfig
 from recdistill.lifetime.policy import effective_sample_size
@@ -90,6 +91,7 @@ class Pair:
     effective_share: float
 
 
+@exit_codes()
 def main() -> None:
     """Simulate, foretell, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

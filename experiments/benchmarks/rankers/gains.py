@@ -35,6 +35,7 @@ import yaml
 
 from recdistill.config import Recipe, load_recipe
 from recdistill.evaluation.significance import holm
+from recdistill.exits import exit_codes
 from recdistill.flow import run
 from recdistill.rankers.contrast import Gain, Panel
 from recdistill.rankers.names import NONE, benchmark_of
@@ -48,6 +49,7 @@ GROUPS = (
 )  # fmt: skip
 
 
+@exit_codes()
 def main() -> None:
     """Run, read, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -25,6 +25,7 @@ from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModel
 
 from recdistill.contracts import names
 from recdistill.contracts.tables import write_table
+from recdistill.exits import exit_codes
 from recdistill.students.config import ImageEncoderConfig
 from recdistill.students.encoders.image import image_tower
 from recdistill.students.encoders.tower import NetworkTower, encode_media, join, on_cores, run
@@ -34,6 +35,7 @@ from recdistill.students.media_files import MediaFiles
 MAX_BYTES = 64 << 20
 
 
+@exit_codes()
 def main() -> None:
     """Print a table of encoding and one of training, a row a tower."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

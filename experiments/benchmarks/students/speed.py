@@ -25,6 +25,7 @@ import torch
 from recdistill.config import Recipe, load_recipe
 from recdistill.contracts.fold import FITS, Fold
 from recdistill.contracts.tables import read_table, write_table
+from recdistill.exits import exit_codes
 from recdistill.flow import run
 from recdistill.pretrain.config import PretrainConfig
 from recdistill.pretrain.stage import pretrain
@@ -44,6 +45,7 @@ KINDS = {
 }
 
 
+@exit_codes()
 def main() -> None:
     """Print a row a kind: pairs/s of ours and of the peer, and the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -33,6 +33,7 @@ from recdistill.contracts.fold import Fit, Fold
 from recdistill.evaluation.baselines.ease import Ease
 from recdistill.evaluation.baselines.material import Material
 from recdistill.evaluation.questions import Questions as Asked
+from recdistill.exits import exit_codes
 from recdistill.flow import run
 from recdistill.teachers.build import build_id_teacher, build_sequence_teacher
 from recdistill.teachers.config import IdTeacherConfig, SequenceTeacherConfig
@@ -242,6 +243,7 @@ def peer_environment(folder: Path) -> Path:
     return folder
 
 
+@exit_codes()
 def main() -> None:
     """Tune each contestant on validation, answer the test with several seeds, print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
