@@ -1,5 +1,8 @@
 """Intervals by resampling users: a user's rows depend on each other, so a draw takes whole users.
 
+Any figure of some rows is asked draw by draw; what can be told of users counted several times over, as
+``recdistill.rankers.metrics`` tells AUC, is told of many draws at once there, at a fraction of the time.
+
 Shapes: n rows.
 """
 
@@ -34,8 +37,13 @@ def by_user(
         ahead = np.cumsum(lengths) - lengths
         rows = np.arange(lengths.sum()) - np.repeat(ahead - first[drawn], lengths)
         values[at] = statistic(order[rows])
+    return interval(values)
+
+
+def interval(values: np.ndarray) -> tuple[float, float] | None:
+    """Middle 95 % of bootstrap values; None if a draw was undefined too often (above one in ten) to say."""
     known = values[np.isfinite(values)]
-    if len(known) < 0.9 * draws:
+    if len(known) < 0.9 * len(values):
         return None
     low, high = np.quantile(known, [0.025, 0.975])
     return float(low), float(high)

@@ -13,6 +13,7 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from recdistill.errors import UserError
+from recdistill.lifetime.intervals import interval
 from recdistill.rankers import metrics
 from recdistill.rankers.delong import TINY, Areas, delong
 from recdistill.rankers.predictions import Predictions
@@ -155,7 +156,7 @@ class Panel:
         by_seed = self.values[metric][at] - self.values[metric][below]
         drawn = self.drawn[metric][at] - self.drawn[metric][below]
         seeds = len(by_seed)
-        low, high = metrics.interval(drawn) or (np.nan, np.nan)
+        low, high = interval(drawn) or (np.nan, np.nan)
         weight = np.zeros((len(self.names), seeds))
         weight[at], weight[below] = 1 / seeds, -1 / seeds
         p = [areas.test(weight.ravel()).p if areas is not None and metric == "auc" else np.nan for areas in self.areas]

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from recdistill.contracts.records import Records
+from recdistill.lifetime.intervals import interval
 from recdistill.rankers import metrics
 from recdistill.rankers.delong import delong
 from recdistill.rankers.metrics import Decomposable
@@ -87,17 +88,15 @@ def measure(
             for name, value in values[at].items():
                 if name == "calibration":
                     gap = np.abs(drawn[name][at] - 1)
-                    records.whole(
-                        group, benchmark, split, "calibration_gap", abs(value - 1), interval=metrics.interval(gap)
-                    )
+                    records.whole(group, benchmark, split, "calibration_gap", abs(value - 1), interval=interval(gap))
                 elif name in _BY_UNIT and split in _BY_UNIT_SPLITS:
                     part = parts[at][name]
                     records.by_unit(group, benchmark, split, name, user_ids, part.total, part.count)
                 else:
-                    limits = metrics.interval(drawn[name][at])
+                    limits = interval(drawn[name][at])
                     records.whole(group, benchmark, split, name, value, interval=limits)
                 if at != base and name != "calibration":
-                    limits = metrics.interval(drawn[name][at] - drawn[name][base])
+                    limits = interval(drawn[name][at] - drawn[name][base])
                     difference = value - values[base][name]
                     records.whole(group, benchmark, split, f"{name}_delta", difference, interval=limits)
             error = metrics.expected_calibration_error(label, scores[at])

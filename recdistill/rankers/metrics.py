@@ -201,15 +201,6 @@ def bootstrap(
     return values
 
 
-def interval(values: np.ndarray) -> tuple[float, float] | None:
-    """Middle 95 % of bootstrap values; None if a draw was undefined too often (above one in ten) to say."""
-    known = values[np.isfinite(values)]
-    if len(known) < 0.9 * len(values):
-        return None
-    low, high = np.quantile(known, [0.025, 0.975])
-    return float(low), float(high)
-
-
 def resample_ratio(total: np.ndarray, count: np.ndarray, *, draws: int, seed: int) -> np.ndarray:
     """[R] bootstrap values of Σ total / Σ count over the units (users) where either is not zero; NaN for 0 / 0."""
     members = np.flatnonzero((count != 0) | (total != 0))

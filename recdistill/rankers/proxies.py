@@ -20,13 +20,14 @@ from recdistill.contracts.log import Log
 from recdistill.contracts.records import Records
 from recdistill.lifetime.cohort import Events, cohort, entries
 from recdistill.lifetime.config import LifetimeConfig
+from recdistill.lifetime.intervals import interval
 from recdistill.lifetime.observed import DAY
 from recdistill.lifetime.plan import make_plan
 from recdistill.lifetime.policy import effective_sample_size
 from recdistill.lifetime.summary import HORIZONS, observed_return
 from recdistill.lifetime.surrogate import Surrogate, calibration, r_squared, rank_correlation
 from recdistill.lifetime.under_policy import under_ranker
-from recdistill.rankers.metrics import Decomposable, interval, resample_ratio
+from recdistill.rankers.metrics import Decomposable, resample_ratio
 from recdistill.rankers.rows import Rows
 
 BENCHMARK = "lt"

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import log_loss, roc_auc_score
 
+from recdistill.lifetime.intervals import interval
 from recdistill.rankers import metrics
 
 LABELLED = st.lists(st.tuples(st.booleans(), st.integers(-3, 3), st.integers(0, 3)), min_size=1, max_size=40)
@@ -119,9 +120,9 @@ def test_draws_do_not_depend_on_the_block(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_interval_covers_the_truth_and_knows_when_it_cannot_say() -> None:
     drawn = _bootstrap(draws=400)
-    low, high = metrics.interval(drawn["auc"][1]) or (np.nan, np.nan)
+    low, high = interval(drawn["auc"][1]) or (np.nan, np.nan)
     assert 0.5 < low < np.median(drawn["auc"][1]) < high < 1
-    assert metrics.interval(np.array([0.5, np.nan])) is None
+    assert interval(np.array([0.5, np.nan])) is None
 
 
 def test_resampled_ratio_of_a_constant_is_that_constant() -> None:
