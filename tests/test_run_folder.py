@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from recdistill import flow, resources
+from recdistill import stages as module
 from recdistill.cli import app
 from recdistill.config import load_recipe
 from recdistill.contracts.tables import write_json
@@ -55,7 +56,9 @@ class World:
         """Of every stage, by folder."""
         recipe = load_recipe(self.recipe, list(overrides))
         inputs = flow.input_fingerprint(recipe.data)
-        found = flow.stages(recipe, inputs=inputs, out=self.home / "out", tracker=SimpleNamespace(), crew=Crew(recipe))
+        found = module.stages(
+            recipe, inputs=inputs, out=self.home / "out", tracker=SimpleNamespace(), crew=Crew(recipe)
+        )
         runner = Runner(self.home / "out", lambda line: None)
         runner.plan(found)
         return runner.fingerprints
@@ -181,7 +184,7 @@ def test_every_stage_depends_on_the_code_that_trains_and_saves(world: World) -> 
     """What every trained thing passes through counts as part of each stage's code: change it, and all run again."""
     recipe = load_recipe(world.recipe)
     inputs = flow.input_fingerprint(recipe.data)
-    found = flow.stages(recipe, inputs=inputs, out=world.home, tracker=SimpleNamespace(), crew=Crew(recipe))
+    found = module.stages(recipe, inputs=inputs, out=world.home, tracker=SimpleNamespace(), crew=Crew(recipe))
     shared = ("checkpoint", "contracts", "training", "world")
     imported = {
         line.split(".")[1].split()[0]
@@ -208,7 +211,7 @@ def test_figures_go_as_soon_as_they_are_out_of_date(world: World) -> None:
     out = world.home / "out"
     assert world.command("validate", out)[0] == 0
     recipe = load_recipe(world.recipe)
-    found = flow.stages(
+    found = module.stages(
         recipe, inputs=flow.input_fingerprint(recipe.data), out=out, tracker=SimpleNamespace(), crew=Crew(recipe)
     )
     runner = Runner(out, lambda line: None)
@@ -279,7 +282,7 @@ def test_an_edited_contract_runs_validate_again(world: World, monkeypatch: pytes
     before = world.fingerprints()
     contracts = world.home / "contracts"
     shutil.copytree(resources.data_contracts(), contracts)
-    monkeypatch.setattr(flow, "data_contracts", lambda: contracts)
+    monkeypatch.setattr(module, "data_contracts", lambda: contracts)
     assert world.fingerprints() == before
     with (contracts / "items.yaml").open("a") as file:
         file.write("\n# edited\n")

@@ -43,7 +43,7 @@ def metrics_table(metrics: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """DIR of a run, as ``flow.py`` lays it out."""
+    """DIR of a run, as ``stages.py`` lays it out."""
 
     root: Path
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import grimp
 import pytest
 
-from recdistill import flow
+from recdistill import stages as module
 from recdistill.config import load_recipe
 from recdistill.crew import Crew
 from recdistill.runs import Runner, Stage
@@ -18,7 +18,7 @@ DEMO = Path(__file__).resolve().parents[2] / "experiments" / "recipes" / "demo.y
 
 def stages(out: Path, *overrides: str) -> list[Stage]:
     recipe = load_recipe(DEMO, ["student.skip={}", *overrides])
-    return flow.stages(recipe, inputs="", out=out, tracker=SimpleNamespace(), crew=Crew(recipe))  # type: ignore[arg-type]
+    return module.stages(recipe, inputs="", out=out, tracker=SimpleNamespace(), crew=Crew(recipe))  # type: ignore[arg-type]
 
 
 def changed(out: Path, *overrides: str) -> set[str]:

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from recdistill import flow
+from recdistill import stages as module
 from recdistill.config import load_recipe
 from recdistill.contracts.tables import EmbeddingTable
 from recdistill.crew import Crew
@@ -20,7 +20,7 @@ DEMO = Path(__file__).resolve().parents[2] / "experiments" / "recipes" / "demo.y
 def keys(out: Path, *overrides: str) -> dict[str, str]:
     recipe = load_recipe(DEMO, list(overrides))
     runner = Runner(out, lambda line: None)
-    runner.plan(flow.stages(recipe, inputs="", out=out, tracker=SimpleNamespace(), crew=Crew(recipe)))
+    runner.plan(module.stages(recipe, inputs="", out=out, tracker=SimpleNamespace(), crew=Crew(recipe)))
     return runner.fingerprints
 
 
