@@ -8,6 +8,8 @@ from typing import Any
 
 from recdistill.config import Recipe
 from recdistill.contracts.tables import read_table
+from recdistill.distill.config import DistillConfig
+from recdistill.distill.validation import AREA, FIGURES, GID, LEAST_ASKED
 from recdistill.pairs.config import OF_QUERIES
 
 
@@ -45,9 +47,10 @@ def remarks(recipe: Recipe, stage: str, folder: Path) -> list[str]:
         ]
     if stage == "distill":
         told = json.loads((folder / "distill.json").read_text(encoding="utf-8"))
-        return [
+        return _choices_without(recipe.distill, told) + [
             f"distill: {name} {_little(verdict, subject)} on validation "
-            f"({_figures(verdict['with'])} with it, {_figures(verdict['without'])} without), and is left out"
+            f"({_figures(verdict['with'])} with it, {_figures(verdict['without'])} without: {_difference(verdict)}), "
+            "and is left out"
             for subject, of in told.items()
             for name, verdict in of.get("teachers", {}).items()
             if not verdict["kept"]
@@ -66,16 +69,41 @@ def remarks(recipe: Recipe, stage: str, folder: Path) -> list[str]:
     return []
 
 
+def _choices_without(config: DistillConfig, told: dict[str, Any]) -> list[str]:
+    """What was to choose, and had no say since the validation window asks too little."""
+    why = {GID: "judges fewer than {} pairs of items", AREA: "has fewer than {} questions about new items"}
+    asked = {name: FIGURES["frontier" if name in config.rivals else config.choose_by] for name in told}
+    silent: dict[str, list[str]] = {}
+    for name, figures in asked.items():
+        for figure in figures:
+            if f"validation_{figure}" not in told[name]:
+                silent.setdefault(figure, []).append(name)
+    return [
+        f"distill: {_shown(figure)} had no say in what was chosen of {', '.join(subjects)}: the validation window "
+        f"{why[figure].format(LEAST_ASKED)}"
+        for figure, subjects in silent.items()
+    ]
+
+
 def _little(verdict: dict[str, Any], subject: str) -> str:
     """How little a teacher does that is left out."""
-    difference, error = verdict["difference"], verdict["standard_error"]
-    if difference <= 0:
+    if verdict["difference"] <= 0:
         return f"does not help {subject}"
-    of = "an error that one unit alone cannot tell" if error is None else f"one standard error ({error:.4f})"
-    return f"helps {subject} by {difference:.4f}, no more than {of},"
+    if verdict["standard_error"] is None:
+        return f"helps {subject} by what one unit alone cannot tell from nothing"
+    return f"helps {subject} by no more than one standard error"
+
+
+def _difference(verdict: dict[str, Any]) -> str:
+    error = verdict["standard_error"]
+    return f"a difference of {verdict['difference']:.4f}" + (
+        f", standard error {error:.4f}" if error is not None else ""
+    )
 
 
 def _figures(of: dict[str, float]) -> str:
-    return ", ".join(
-        f"{name.removeprefix('validation_').replace('_at_', '@')} {value:.4f}" for name, value in of.items()
-    )
+    return ", ".join(f"{_shown(name.removeprefix('validation_'))} {value:.4f}" for name, value in of.items())
+
+
+def _shown(figure: str) -> str:
+    return figure.replace("_at_", "@").replace("_", " ")

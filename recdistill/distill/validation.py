@@ -29,7 +29,8 @@ LEAST_ASKED = 30
 _RECALL_AT = 10
 _GID_AT = 100
 RECALL, GID, AREA = f"recall_at_{_RECALL_AT}", f"gid_at_{_GID_AT}", "frontier_area"
-_FIGURES: dict[ChooseBy, tuple[str, ...]] = {
+# Those that choose, of those that the window can tell.
+FIGURES: dict[ChooseBy, tuple[str, ...]] = {
     "recall": (RECALL,),
     "gid": (GID,),
     "both": (RECALL, GID),
@@ -130,7 +131,7 @@ class Validation:
         """The figures that choose, of those that the window can tell."""
         # Asked one by one: the judge is made for Gid alone.
         can = {RECALL: lambda: True, GID: lambda: len(self._pairs) >= LEAST_ASKED, AREA: lambda: self.asks_about_new}
-        return tuple(name for name in _FIGURES[self.choose_by] if can[name]()) or (RECALL,)
+        return tuple(name for name in FIGURES[self.choose_by] if can[name]()) or (RECALL,)
 
     def influences(self, vectors: np.ndarray, *, cosine: bool = True, level: np.ndarray | None = None) -> Influences:
         """How what is chosen by (:meth:`choice`) moves with each of who was asked: users; of Gid, items.

@@ -11,11 +11,13 @@ import pytest
 from topical_world import IDS, JUDGING, QUESTIONS, TOPIC, TopicalWorld, topic_recall
 
 import recdistill.distill.training as module
+from recdistill.config import load_recipe
 from recdistill.contracts.tables import EmbeddingTable
 from recdistill.distill.config import DistillConfig, HardNegatives, Rival, Trial, Weights
 from recdistill.distill.outcome import teachers_read, without
 from recdistill.distill.validation import Validation
 from recdistill.errors import UserError
+from recdistill.remarks import remarks
 from recdistill.retrieval.questions import fold_cases
 from recdistill.training import Fitted, fit
 
@@ -156,6 +158,22 @@ def test_by_the_frontier_the_trial_with_the_largest_area_is_chosen_and_told(worl
     student, areas = told["student"], told["student"]["validation_frontier_area"]
     assert student["chosen"] == student["trials"][int(np.argmax(areas))] != student["trials"][1]
     assert len(set(areas)) == 3 and len(student["validation_recall_at_10"]) == 3
+
+
+def test_a_figure_that_had_no_say_is_remarked(world: TopicalWorld, world_with_new: TopicalWorld, tmp_path):
+    (tmp_path / "r.yaml").write_text("name: x\ndata: {adapter: synthetic}\ndistill: {rivals: [aldi]}\n")
+    few = {"steps": 2, "validate_every": 1, "rivals": ("aldi",)}
+    said = {}
+    for name, of in (("old", world), ("new", world_with_new)):
+        of.distill(tmp_path / name, {}, choose_by="all", **few)
+        said[name] = remarks(load_recipe(tmp_path / "r.yaml"), "distill", tmp_path / name)
+    assert said["new"] == []
+    assert said["old"] == [
+        "distill: frontier area had no say in what was chosen of content_student, sequence_student, student, aldi: "
+        "the validation window has fewer than 30 questions about new items"
+    ]
+    alone = load_recipe(tmp_path / "r.yaml", ["distill.choose_by=recall"])
+    assert "in what was chosen of aldi: " in remarks(alone, "distill", tmp_path / "old")[0]
 
 
 def test_a_window_that_asks_nothing_is_told_of_before_anything_is_trained(world: TopicalWorld, tmp_path, monkeypatch):

@@ -67,15 +67,21 @@ def test_a_teacher_left_out_is_remarked(tmp_path):
     from recdistill.remarks import remarks
 
     path = tmp_path / "r.yaml"
-    path.write_text(SYNTHETIC)
+    path.write_text(SYNTHETIC + "distill: {choose_by: recall}\n")
     better, worse = ({"validation_recall_at_10": value} for value in (0.2, 0.1))
     verdicts = {
         "noise": {"with": worse, "without": better, "difference": -0.1, "standard_error": 0.03, "kept": False},
         "hair": {"with": better, "without": worse, "difference": 0.0018, "standard_error": 0.003, "kept": False},
+        "lone": {"with": better, "without": worse, "difference": 0.1, "standard_error": None, "kept": False},
         "good": {"with": better, "without": worse, "difference": 0.1, "standard_error": 0.03, "kept": True},
     }
-    write_json({"student": {"teachers": verdicts}, "content_student": {}}, tmp_path / "distill.json")
-    noise, hair = remarks(load_recipe(path), "distill", tmp_path)
-    assert "noise does not help student" in noise and "recall@10 0.1000 with it" in noise
-    assert "hair helps student by 0.0018, no more than one standard error (0.0030), on validation" in hair
-    assert hair.endswith("and is left out")
+    found = {"validation_recall_at_10": [0.1, 0.2]}
+    write_json({"student": {**found, "teachers": verdicts}, "content_student": found}, tmp_path / "distill.json")
+    noise, hair, lone = remarks(load_recipe(path), "distill", tmp_path)
+    assert noise == (
+        "distill: noise does not help student on validation (recall@10 0.1000 with it, recall@10 0.2000 without: "
+        "a difference of -0.1000, standard error 0.0300), and is left out"
+    )
+    assert "hair helps student by no more than one standard error on validation" in hair
+    assert "a difference of 0.0018, standard error 0.0030)" in hair
+    assert "lone helps student by what one unit alone cannot tell" in lone and "a difference of 0.1000)" in lone
