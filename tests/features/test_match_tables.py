@@ -137,7 +137,7 @@ def test_what_cannot_be_right_is_refused_before_anything_is_written(tmp_path: Pa
     events, history = _files(tmp_path)
     out, numbers = tmp_path / "out.parquet", tmp_path / "numbers.parquet"
     with pytest.raises(
-        UserError, match=r"(?s)no column behaviours.*remedy: name the columns user_id, item_id, timestamp, beh"
+        UserError, match=r"(?s)no column behaviours.*remedy: the table needs user_id, item_id, timestamp, beh"
     ):
         write_match_features(events, events, _items(), out=out)
     with pytest.raises(

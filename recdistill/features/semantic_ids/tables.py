@@ -93,7 +93,7 @@ def codes_of(table: pa.Table, item_ids: pd.Index, *, what: str) -> np.ndarray:
         raise UserError(f"{what}: {nulls} item ids or codes are null", remedy="leave items without codes out")
     widths = np.unique(pc.list_value_length(lists).to_numpy())
     if len(widths) != 1 or not widths[0]:
-        raise UserError(f"{what}: codes of several lengths, or of none: {widths[:5].tolist()}", remedy="one code a level")
+        raise UserError(f"{what}: codes of several lengths: {widths[:5].tolist()}", remedy="one code a level at least")
     codes = flat.to_numpy().reshape(len(table), -1).astype(np.int32)
     coded = pd.Index(table[names.ITEM_ID].to_pandas())
     if not coded.is_unique:
