@@ -55,6 +55,13 @@ def remarks(recipe: Recipe, stage: str, folder: Path) -> list[str]:
             for name, verdict in of.get("teachers", {}).items()
             if not verdict["kept"]
         ]
+    if stage == "rank":
+        lifetime = json.loads((folder / "rank.json").read_text(encoding="utf-8"))["lifetime"]
+        return [
+            f"rank: {horizon.upper()} proxies{'' if 'caution' in part else ' are left out'}: {said}"
+            for horizon, part in lifetime.items()
+            if (said := part.get("caution") or part.get("reason"))
+        ]
     if stage == "export" and len(folds := recipe.split.fold_names()) > 1:
         return [
             f"the exported student is that of {recipe.runs()[0][1]} of {len(folds)}: it has not trained on that fold's "

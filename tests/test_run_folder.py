@@ -325,3 +325,16 @@ def test_the_fold_that_the_exported_student_is_of_is_said(world: World) -> None:
     (said,) = remarks(folds, "export", world.home)
     assert "fold-0 of 3" in said
     assert remarks(load_recipe(world.recipe), "export", world.home) == []
+
+
+def test_what_stands_against_lifetime_proxies_is_said(world: World, tmp_path: Path) -> None:
+    lifetime = {
+        "lt7": {"computed": True, "proxies": True, "caution": "the log does not show that pleasing brings users back"},
+        "lt30": {"computed": False, "reason": "the log spans 20 days"},
+        "observed": {"users": 3},
+    }
+    (tmp_path / "rank.json").write_text(json.dumps({"lifetime": lifetime}), encoding="utf-8")
+    assert remarks(load_recipe(world.recipe), "rank", tmp_path) == [
+        "rank: LT7 proxies: the log does not show that pleasing brings users back",
+        "rank: LT30 proxies are left out: the log spans 20 days",
+    ]

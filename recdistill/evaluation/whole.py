@@ -11,7 +11,7 @@ from recdistill.contracts import names
 from recdistill.evaluation.by_unit import KEY, ratio
 
 # Figures that every fold takes from all users' events, so that the folds' errors are not independent.
-_OF_THE_WHOLE_LOG = frozenset({"lt7_r2", "lt30_r2"})
+_OF_THE_WHOLE_LOG = frozenset(f"lt{days}_{figure}" for days in (7, 30) for figure in ("r2", "proxy", "proxy_delta"))
 
 
 def whole(records: pd.DataFrame) -> list[dict[str, Any]]:

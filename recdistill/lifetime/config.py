@@ -12,8 +12,8 @@ class LifetimeConfig(Settings):
 
     signal_days: int = Field(7, ge=1, description="length of the window whose signals predict; less on short logs")
     sharpness: float = Field(
-        1.0, ge=0, description="power of the predicted odds in the share of attention a shown item gets under a ranker"
-    )
-    clip: float = Field(
-        20.0, gt=0, description="largest importance weight of a shown item; what it cuts is made up for by the others"
+        3.0,
+        ge=0,
+        description="how much more attention a ranker gives to what it puts first: a window's first item has up to "
+        "exp(sharpness) times that of its last, by rank",
     )

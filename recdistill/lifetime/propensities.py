@@ -1,11 +1,11 @@
-"""With what probability a shown item is looked at: by the log's order, by another order, by a softmax.
+"""With what probability a shown item is looked at: by the log's order, by another order, by rank where none is told.
 
 Shapes: n rows (an item shown in a group: a page, or all that a user was shown in a window), M positions.
 
 Two models. *Position-based* (Craswell et al., WSDM 2008; Joachims, Swaminathan, Schnabel, WSDM 2017): an item at
 position k is looked at with probability ``look[k − 1]``, whatever it is, and pleases, if looked at, wherever it stands.
-*Softmax*: where a log tells no positions it is taken to have been looked at evenly, and a policy looks at item i of a
-group in proportion to odds_i^sharpness, odds predicted by its ranker.
+*By rank*: where a log tells no positions it is taken to have been looked at evenly, and a policy looks at an item the
+less, the larger the share of its group that its ranker puts first (``looks_by_rank``).
 """
 
 from __future__ import annotations
@@ -71,15 +71,25 @@ def look_of_random_subset(look: np.ndarray, *, shown: int, candidates: int) -> n
     return np.asarray((chance * at[rank[:, None] + better[None, :]]).sum(axis=1))
 
 
-def softmax_looks(group: np.ndarray, logit: np.ndarray, *, sharpness: float, groups: int) -> np.ndarray:
-    """[n] look ∝ exp(sharpness · logit) within a group, with mean 1 there: what an even look of 1 becomes.
+def looks_by_rank(group: np.ndarray, score: np.ndarray, *, sharpness: float, groups: int) -> np.ndarray:
+    """[n] look ∝ exp(−sharpness · q) within a group, with mean 1 there: what an even look of 1 becomes.
+
+    q is the share of the group that is scored higher, a row itself and those of its score counting half. So a group's
+    first has up to exp(sharpness) times the look of its last, however many they are, and how far scores lie apart does
+    not matter. No look exceeds sharpness / (1 − exp(−sharpness)).
 
     Args:
         group: [n] int below ``groups``.
     """
-    scaled = sharpness * logit
-    highest = np.full(groups, -np.inf)
-    np.maximum.at(highest, group, scaled)
-    odds = np.exp(scaled - highest[group])
-    total = np.bincount(group, weights=odds, minlength=groups)
-    return np.asarray(odds * (np.bincount(group, minlength=groups) / np.maximum(total, 1e-300))[group])
+    size = np.bincount(group, minlength=groups)
+    order = np.lexsort((-score, group))
+    of, scored = group[order], score[order]
+    new = np.ones(len(group), dtype=bool)  # a run of rows of one group and score
+    new[1:] = (of[1:] != of[:-1]) | (scored[1:] != scored[:-1])
+    first = np.flatnonzero(new)
+    run = np.diff(np.append(first, len(group)))
+    higher = np.repeat(first + run / 2, run) - (np.cumsum(size) - size)[of]
+    look = np.empty(len(group))
+    look[order] = np.exp(-sharpness * higher / size[of])
+    total = np.bincount(group, weights=look, minlength=groups)
+    return np.asarray(look * (size / np.maximum(total, 1e-300))[group])

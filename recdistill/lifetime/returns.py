@@ -55,7 +55,10 @@ def find_waits(user: np.ndarray, day: np.ndarray, *, last_day: int) -> Waits:
 
 
 def away(waits: Waits, *, days: int) -> np.ndarray:
-    """[days] Kaplan-Meier estimate of P(wait > t) for t = 0 … days − 1; NaN beyond the longest wait seen."""
+    """[days] Kaplan-Meier estimate of P(wait > t) for t = 0 … days − 1.
+
+    Beyond the longest wait seen it is 0 if everybody had come back by then, and else unknown, NaN.
+    """
     if not len(waits.days):
         return np.full(days, np.nan)
     data = CensoredData(
@@ -63,12 +66,13 @@ def away(waits: Waits, *, days: int) -> np.ndarray:
         right=waits.days[~waits.returned].astype(np.float64),
     )
     at = np.arange(days, dtype=np.float64)
-    return np.where(at <= waits.days.max(), ecdf(data).sf.evaluate(at), np.nan)
+    longest, still_away = waits.days.max(), ecdf(data).sf.evaluate
+    return np.where((at <= longest) | (still_away(longest) == 0), still_away(at), np.nan)
 
 
 def mean_days_away(waits: Waits, *, within: int) -> float:
     """Restricted mean return time: E[min(wait, within)] = Σ P(wait > t) over t below ``within``, in days.
 
-    NaN where the log is too short to see a wait of ``within`` − 1 days.
+    NaN where the log is too short to see a wait of ``within`` − 1 days and somebody had not come back when it ended.
     """
     return float(away(waits, days=within).sum())

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from recdistill.lifetime.intervals import known
 from recdistill.lifetime.retention import retention_area, retention_curve
 from recdistill.lifetime.returns import find_waits, mean_days_away
 
@@ -30,11 +31,7 @@ def observed_return(user: np.ndarray, day: np.ndarray, *, last_day: int) -> dict
     waits = find_waits(row, day, last_day=last_day)
     figures: dict[str, Any] = {"users": len(users), "visits": len(waits.days), "censored": int((~waits.returned).sum())}
     for days in HORIZONS:
-        figures[f"retention_day_{days}"] = _known(float(curve[days - 1]))
-        figures[f"retention_area_{days}"] = _known(retention_area(curve[:days]))
-        figures[f"mean_days_away_{days}"] = _known(mean_days_away(waits, within=days))
+        figures[f"retention_day_{days}"] = known(curve[days - 1])
+        figures[f"retention_area_{days}"] = known(retention_area(curve[:days]))
+        figures[f"mean_days_away_{days}"] = known(mean_days_away(waits, within=days))
     return figures
-
-
-def _known(value: float) -> float | None:
-    return value if np.isfinite(value) else None

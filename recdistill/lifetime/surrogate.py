@@ -14,35 +14,31 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import spearmanr
-from sklearn.linear_model import RidgeCV
+from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from recdistill.lifetime.signals import COLUMNS, Signals
 
-_ALPHAS = np.logspace(-2, 4, 13)
-_NAIVE = COLUMNS.index("active_days")
+PENALTY = 1.0
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """Ridge regression of LT-n on an entry's signals; ``naive`` reads the active days alone.
+    """Ridge regression of LT-n on an entry's signals.
 
     Attributes:
         horizon: n.
     """
 
     model: Pipeline
-    naive: Pipeline
     horizon: int
 
     @classmethod
     def fit(cls, signals: Signals, outcome: np.ndarray, *, horizon: int) -> Surrogate:
-        """Fit both on entries with an observed outcome; the penalty is chosen by leave-one-out."""
-        matrix = signals.matrix()
-        model = make_pipeline(StandardScaler(), RidgeCV(_ALPHAS)).fit(matrix, outcome)
-        naive = make_pipeline(StandardScaler(), RidgeCV(_ALPHAS)).fit(matrix[:, [_NAIVE]], outcome)
-        return cls(model, naive, horizon)
+        """Fit on entries with an observed outcome."""
+        return cls(fit_ridge(signals.matrix(), outcome), horizon)
 
     def index(self, signals: Signals) -> np.ndarray:
         """[E] days, linear in every column: for means over entries, of which single ones may leave [0, n]."""
@@ -53,25 +49,36 @@ class Surrogate:
         """[E] predicted days, within [0, n]."""
         return np.clip(self.index(signals), 0, self.horizon)
 
-    def predict_naive(self, signals: Signals) -> np.ndarray:
-        """[E] days predicted from the number of active days in the window, within [0, n]."""
-        return np.clip(self.naive.predict(signals.matrix()[:, [_NAIVE]]), 0, self.horizon)
-
     def slopes(self) -> dict[str, float]:
-        """Days that one more of each column adds, by the names of ``COLUMNS``."""
+        """Days that one more of each column adds, by the names of ``COLUMNS``; 0 of one that did not vary."""
         slope = self.model[-1].coef_ / self.model[0].scale_
         return dict(zip(COLUMNS, slope.tolist(), strict=True))
 
 
+def fit_ridge(matrix: np.ndarray, outcome: np.ndarray) -> Pipeline:
+    """Standardised columns of [E, c], with a penalty of one entry's weight.
+
+    That parts what columns which always go together are worth, and takes nothing of what stands out: a penalty chosen
+    by prediction shrinks a weak effect towards zero, and its interval with it.
+    """
+    return make_pipeline(StandardScaler(), Ridge(PENALTY)).fit(matrix, outcome)
+
+
+def varies(values: np.ndarray) -> bool:
+    """Whether values differ by more than rounding."""
+    return bool(np.ptp(values) > _ROUNDING * np.abs(values).max()) if len(values) else False
+
+
 def r_squared(outcome: np.ndarray, predicted: np.ndarray) -> float:
     """1 − squared error / variance about the outcomes' own mean; NaN if they do not vary."""
-    spread = ((outcome - outcome.mean()) ** 2).sum()
-    return float(1 - ((outcome - predicted) ** 2).sum() / spread) if spread > 0 else np.nan
+    if not varies(outcome):
+        return np.nan
+    return float(1 - ((outcome - predicted) ** 2).sum() / ((outcome - outcome.mean()) ** 2).sum())
 
 
 def rank_correlation(outcome: np.ndarray, predicted: np.ndarray) -> float:
     """Spearman's ρ; 0 for a prediction that does not vary."""
-    if np.ptp(predicted) == 0 or np.ptp(outcome) == 0:
+    if not (varies(predicted) and varies(outcome)):
         return 0.0
     return float(spearmanr(outcome, predicted).statistic)
 
@@ -97,8 +104,7 @@ def calibration(outcome: np.ndarray, predicted: np.ndarray, *, bins: int = 10) -
     The slope is NaN for predictions that do not vary.
     """
     centred = predicted - predicted.mean()
-    spread = (centred**2).sum()
-    slope = float((centred * outcome).sum() / spread) if spread > 0 else np.nan
+    slope = float((centred * outcome).sum() / (centred**2).sum()) if varies(predicted) else np.nan
     order = np.argsort(predicted, kind="stable")
     gaps = [(predicted[part] - outcome[part]).sum() for part in np.array_split(order, bins)]
     return Calibration(float((predicted - outcome).mean()), slope, float(np.abs(gaps).sum() / len(outcome)))

@@ -9,23 +9,23 @@ from dataclasses import replace
 
 import numpy as np
 
-from recdistill.lifetime.policy import importance_weights
-from recdistill.lifetime.propensities import softmax_looks
+from recdistill.lifetime.propensities import looks_by_rank
 from recdistill.lifetime.signals import Signals
 
 
 def under_ranker(
-    signals: Signals, entry: np.ndarray, *, logit: np.ndarray, behaviours: np.ndarray, sharpness: float, clip: float
+    signals: Signals, entry: np.ndarray, *, score: np.ndarray, behaviours: np.ndarray, sharpness: float
 ) -> tuple[Signals, np.ndarray]:
     """The signals had a ranker decided which of the shown items get the user's attention.
 
-    Looks are by softmax within an entry's window, the log's own are even (``propensities``). Satisfaction and
-    behaviours become the self-normalised importance-weighted means of each window (``policy.snips``); activity and
-    diversity stay as they were. Equal scores give back the observed signals.
+    The log's own looks are taken to be even, the ranker's follow the order of its scores within an entry's window
+    (``propensities.looks_by_rank``) and are the importance weights: satisfaction and behaviours become the
+    self-normalised weighted means of each window (``policy.snips``); activity and diversity stay as they were. Scores
+    count by their order alone; equal ones give back the observed signals.
 
     Args:
         entry: [m] int64, -1 for an event of none; every entry has an event.
-        logit, behaviours: [m].
+        score, behaviours: [m].
 
     Returns:
         the signals, and the importance weights of the events that are of an entry.
@@ -33,8 +33,7 @@ def under_ranker(
     inside = entry >= 0
     of, behaviours = entry[inside], behaviours[inside]
     count = len(signals.user)
-    target = softmax_looks(of, logit[inside], sharpness=sharpness, groups=count)
-    weight = importance_weights(target, np.ones(len(target)), clip=clip)
+    weight = looks_by_rank(of, score[inside], sharpness=sharpness, groups=count)
     total = np.bincount(of, weights=weight, minlength=count)
     return replace(
         signals,

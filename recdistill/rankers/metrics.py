@@ -8,11 +8,13 @@ the same draws, which makes the intervals of their differences paired.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import norm
+
+from recdistill.lifetime.intervals import user_draws
 
 # Standard errors that lie between no difference and one that a two-sided test at 5 % sees four times in five.
 SEEN_AT_80 = float(norm.ppf(0.975) + norm.ppf(0.8))
@@ -188,7 +190,7 @@ def bootstrap(
     block = max(_BLOCK // max(len(user), users), 1)
     for at, score in enumerate(scores):  # the draws are made anew for each, which is cheaper than to sort anew
         ordered = Sorted.of(label, score)
-        for start, weight in _draws(len(taking_part), draws=draws, block=block, seed=seed):
+        for start, weight in user_draws(len(taking_part), draws=draws, block=block, seed=seed):
             full = np.zeros((len(weight), users), dtype=np.float32)
             full[:, taking_part] = weight
             stop = start + len(weight)
@@ -206,18 +208,7 @@ def resample_ratio(total: np.ndarray, count: np.ndarray, *, draws: int, seed: in
     members = np.flatnonzero((count != 0) | (total != 0))
     above, below = total[members], count[members]
     values = np.full(draws, np.nan)
-    for start, weight in _draws(len(members), draws=draws, block=max(_BLOCK // max(len(members), 1), 1), seed=seed):
+    for start, weight in user_draws(len(members), draws=draws, block=max(_BLOCK // max(len(members), 1), 1), seed=seed):
         bottom = weight @ below
         np.divide(weight @ above, bottom, out=values[start : start + len(weight)], where=bottom > 0)
     return values
-
-
-def _draws(units: int, *, draws: int, block: int, seed: int) -> Iterator[tuple[int, np.ndarray]]:
-    """(first draw, [r, units] how often each unit is drawn); a draw's numbers do not depend on the block."""
-    for start in range(0, draws, block):
-        stop = min(start + block, draws)
-        weight = np.empty((stop - start, units), dtype=np.float32)
-        for at in range(start, stop):
-            rng = np.random.default_rng((seed, at))
-            weight[at - start] = np.bincount(rng.integers(units, size=units), minlength=units)
-        yield start, weight

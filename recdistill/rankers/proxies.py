@@ -1,12 +1,13 @@
 """From a ranker's scores to LT proxies: the surrogate index applied to the signals its ordering would give.
 
 A proxy is no A/B test: it holds if the surrogate's signals carry the ranker's whole effect on return, and if what
-the log shows of attention carries over to another ordering. Its surrogate's out-of-time R² and calibration stand beside
-it, and the effective share of rows that its importance weights leave. The definitions are those of
+the log shows of attention carries over to another ordering. Scores count by their order alone: a surer ranker of the
+same order has the same proxy. Beside it stand the surrogate's out-of-time R² and calibration, what pleasing is worth to
+it, with an interval, and the effective share of rows that the importance weights leave. The definitions are those of
 :mod:`recdistill.lifetime`; the log is taken to have been looked at evenly, for rows tell no positions.
-``experiments/benchmarks/lifetime/simulated_ab.py`` checks the proxies against simulated A/B tests.
+``experiments/benchmarks/lifetime/simulated_ab.py`` checks ``estimate_proxies`` against simulated A/B tests.
 
-Memory: 130 bytes an event.
+Memory: 130 bytes an event, and of ``estimate_proxies``.
 """
 
 from __future__ import annotations
@@ -20,18 +21,14 @@ from recdistill.contracts.log import Log
 from recdistill.contracts.records import Records
 from recdistill.lifetime.cohort import Events, cohort, entries
 from recdistill.lifetime.config import LifetimeConfig
-from recdistill.lifetime.intervals import interval
 from recdistill.lifetime.observed import DAY
 from recdistill.lifetime.plan import make_plan
-from recdistill.lifetime.policy import effective_sample_size
+from recdistill.lifetime.proxies import Proxies, estimate_proxies
 from recdistill.lifetime.summary import HORIZONS, observed_return
-from recdistill.lifetime.surrogate import Surrogate, calibration, r_squared, rank_correlation
-from recdistill.lifetime.under_policy import under_ranker
-from recdistill.rankers.metrics import Decomposable, resample_ratio
+from recdistill.lifetime.surrogate import Surrogate
+from recdistill.rankers.foresight import BENCHMARK, FEWEST, judge_surrogate
+from recdistill.rankers.names import NONE
 from recdistill.rankers.rows import Rows
-
-BENCHMARK = "lt"
-_FEWEST = 30
 
 
 def lifetime_proxies(
@@ -96,15 +93,17 @@ def _one_horizon(
     seed: int,
 ) -> dict[str, Any]:
     day = log.time // DAY
+    test_day = int(-(-int(shown.time.min()) // DAY))
     plan = make_plan(
         first_day=int(day.min()),
         last_day=int(day.max()),
-        test_day=int(-(-int(shown.time.min()) // DAY)),
+        test_day=test_day,
         horizon=asked,
         signal_days=config.signal_days,
     )
     if plan is None:
-        return {"computed": False, "reason": f"the log spans {int(np.ptp(day)) + 1} days; six are needed"}
+        spans = f"the log spans {np.ptp(day) + 1} days and its test window {day.max() + 1 - test_day} whole ones"
+        return {"computed": False, "reason": f"{spans}: too short for half of {asked} days in two cohorts"}
     about: dict[str, Any] = {
         "asked_days": plan.asked,
         "observed_days": plan.horizon,
@@ -118,7 +117,7 @@ def _one_horizon(
         Events(shown.user, shown.item, shown.time // DAY, shown.behaviours),
         category=category,
         past=past,
-        start=max(plan.boundary, int(-(-int(shown.time.min()) // DAY))),
+        start=max(plan.boundary, test_day),
         stop=plan.last_day + 1,
         signal_days=plan.signal_days,
     )
@@ -130,56 +129,70 @@ def _one_horizon(
         for start, stop in ((plan.first_day, plan.boundary), (plan.boundary, plan.last_day + 1))
     )
     about |= {"training_entries": len(earlier[1]), "test_entries": len(later[1])}
-    if min(len(earlier[1]), len(later[1])) < _FEWEST:
-        return about | {"computed": False, "reason": f"fewer than {_FEWEST} entries with an observed outcome"}
+    if min(len(earlier[1]), len(later[1])) < FEWEST:
+        return about | {"computed": False, "reason": f"fewer than {FEWEST} entries with an observed outcome"}
     if np.ptp(earlier[1]) == 0 or np.ptp(later[1]) == 0:
         return about | {"computed": False, "reason": "the outcome does not vary: users return alike, or never"}
 
     surrogate = Surrogate.fit(*earlier, horizon=plan.horizon)
-    signals, outcome = later
-    predictions = {"surrogate": surrogate.predict(signals), "naive": surrogate.predict_naive(signals)}
-    about |= {"computed": True, "mean_observed": float(outcome.mean())}
-    about["mean_predicted"] = float(predictions["surrogate"].mean())
+    about |= {"computed": True, "mean_observed": float(later[1].mean())}
+    about |= judge_surrogate(
+        surrogate, events, plan, earlier, later, asked=asked, records=records, draws=draws, seed=seed
+    )
     # What a ranker changes: if a slope were negative, a ranker that pleases more would be predicted fewer days.
     slopes = surrogate.slopes()
     about |= {f"days_by_{name}": slopes[name] for name in ("satisfaction", "behaviours")}
-    for name, predicted in predictions.items():
-        r2 = r_squared(outcome, predicted)
-        limits = _r_squared_interval(signals.user, outcome, predicted, draws=draws, seed=seed)
-        rho = rank_correlation(outcome, predicted)
-        records.whole(name, BENCHMARK, "all", f"lt{asked}_r2", r2, interval=limits)
-        fit = calibration(outcome, predicted)
-        records.whole(name, BENCHMARK, "all", f"lt{asked}_rank_correlation", rho)
-        records.whole(name, BENCHMARK, "all", f"lt{asked}_calibration_slope", fit.slope)
-        records.whole(name, BENCHMARK, "all", f"lt{asked}_calibration_error", fit.error)
-        prefix = "" if name == "surrogate" else "naive_"
-        about |= {f"{prefix}calibration_slope": fit.slope, f"{prefix}calibration_error": fit.error}
-        about |= {f"{prefix}r2": r2, f"{prefix}r2_interval": limits, f"{prefix}rank_correlation": rho}
-
-    user = observed.user
-    if not len(user):
+    if not len(observed.user):
         return about | {"proxies": False, "reason": "no whole signal window lies in the test window"}
-    totals, effective = {}, {}
-    for group, logit in scores.items():
-        under, weight = under_ranker(
-            observed,
-            entry,
-            logit=logit,
-            behaviours=shown.behaviours,
-            sharpness=config.sharpness,
-            clip=config.clip,
+    found = estimate_proxies(
+        surrogate,
+        earlier,
+        observed,
+        entry,
+        behaviours=shown.behaviours,
+        scores=scores,
+        base=NONE,
+        sharpness=config.sharpness,
+        draws=draws,
+        seed=seed,
+    )
+    return (
+        about
+        | _record(found, asked=asked, records=records)
+        | {
+            "proxies": True,
+            "proxy_entries": len(observed.user),
+            "proxy_users": len(np.unique(observed.user)),
+        }
+    )
+
+
+def _record(found: Proxies, *, asked: int, records: Records) -> dict[str, Any]:
+    """Add the proxies to the records; a gain has an interval there if the log shows that pleasing brings users back."""
+    metric = f"lt{asked}_proxy"
+    for group, days in found.days.items():
+        records.whole(group, BENCHMARK, "all", metric, days.value, interval=days.interval)
+    for group, gain in found.gain.items():
+        limits = gain.interval if found.told else None
+        records.whole(group, BENCHMARK, "all", f"{metric}_delta", gain.value, interval=limits)
+    about: dict[str, Any] = {
+        "days_by_pleasing": found.by_pleasing.value,
+        "days_by_pleasing_interval": found.by_pleasing.interval,
+        "pleasing_brings_users_back": found.told,
+        "deltas": {group: {"value": of.value, "interval": of.interval} for group, of in found.gain.items()},
+        "effective_share": found.effective_share,
+    }
+    if not found.told:
+        worth = f"{found.by_pleasing.value:+.3f} days{_limits(found.by_pleasing.interval)}"
+        about["caution"] = (
+            f"the log does not show that pleasing brings users back (one more pleasing event a look: {worth}), so that "
+            "the signs of differences between rankers mean nothing, and no interval is given of them"
         )
-        totals[group] = np.bincount(user, weights=surrogate.index(under), minlength=len(log.user_ids))
-        effective[group] = effective_sample_size(weight) / len(weight)
-    count = np.bincount(user, minlength=len(log.user_ids)).astype(np.float64)
-    for group, total in totals.items():
-        records.by_unit(group, BENCHMARK, "all", f"lt{asked}_proxy", log.user_ids, total, count)
-        if group != "none":
-            delta = Decomposable(total - totals["none"], count)
-            limits = interval(resample_ratio(delta.total, delta.count, draws=draws, seed=seed))
-            records.whole(group, BENCHMARK, "all", f"lt{asked}_proxy_delta", delta.value(), interval=limits)
-    about |= {"proxy_entries": len(user), "proxy_users": int((count > 0).sum()), "effective_share": effective}
-    return about | {"proxies": True}
+    return about
+
+
+def _limits(limits: tuple[float, float] | None) -> str:
+    return "" if limits is None else f" [{limits[0]:+.3f}, {limits[1]:+.3f}]"
 
 
 def _order_matters(entry: np.ndarray, behaviours: np.ndarray) -> bool:
@@ -188,14 +201,3 @@ def _order_matters(entry: np.ndarray, behaviours: np.ndarray) -> bool:
     behaviours = behaviours[inside]
     _, first, of = np.unique(entry[inside], return_index=True, return_inverse=True)
     return bool((behaviours != behaviours[first][of]).any())
-
-
-def _r_squared_interval(
-    user: np.ndarray, outcome: np.ndarray, predicted: np.ndarray, *, draws: int, seed: int
-) -> tuple[float, float] | None:
-    """By resampling users; the variance is taken about the whole cohort's mean."""
-    _, unit = np.unique(user, return_inverse=True)
-    error = np.bincount(unit, weights=(outcome - predicted) ** 2)
-    spread = np.bincount(unit, weights=(outcome - outcome.mean()) ** 2)
-    limits = interval(resample_ratio(error, spread, draws=draws, seed=seed))
-    return None if limits is None else (1 - limits[1], 1 - limits[0])

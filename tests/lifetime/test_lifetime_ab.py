@@ -93,6 +93,55 @@ def test_random_pages_are_those_said_to_be(platform: Any, arms: dict[str, Any]) 
     assert correlation[False] > 0.3
 
 
+def test_a_page_knows_how_many_candidates_it_had(ab: Any) -> None:
+    """Of fourteen drawn, those seen before or drawn twice cannot be shown; a page that is not full shows all it had."""
+    config = WorldConfig(users=120, items=300, days=25, media=0.0, users_per_block=70)
+    arm = ab.ab_platform.Platform(config, switch=20, random_share=0.3)
+    arm = arm.run(arm.own)
+    _, first, of, shown = np.unique(arm.page, return_index=True, return_inverse=True, return_counts=True)
+    assert (arm.candidates == arm.candidates[first][of]).all()
+    candidates = arm.candidates[first]
+    assert (shown == np.minimum(candidates, config.slots)).all()
+    assert candidates.max() <= config.candidates
+    assert 6 < candidates.mean() < config.candidates - 1
+
+
+def test_random_pages_weigh_alike_however_many_candidates_they_had(
+    ab: Any, platform: Any, arms: dict[str, Any]
+) -> None:
+    """Every page stands for a policy's whole page, so that pages of few do not outweigh the others."""
+    offline = ab.ab_offline.Offline(platform, arms["own"], 22, 0.7 ** np.arange(6), None, 20.0, 0)
+    page = np.repeat([0, 1, 2], [6, 6, 3])
+    position = np.concatenate([np.arange(1, 7), np.arange(1, 7), np.arange(1, 4)])
+    candidates = np.repeat([14, 8, 3], [6, 6, 3])
+    target, propensity = offline._random_looks(page, position, candidates)
+    looks = offline.look
+    np.testing.assert_allclose(np.bincount(page, weights=target), [looks.sum(), looks.sum(), looks[:3].sum()])
+    np.testing.assert_allclose(propensity, np.repeat([looks.mean(), looks.mean(), looks[:3].mean()], [6, 6, 3]))
+    # Among more unseen candidates an item further down is less likely to be shown at all.
+    assert target[0] / target[5] > target[6] / target[11]
+
+
+def test_the_rank_stage_is_asked_by_its_own_function(ab: Any, platform: Any, arms: dict[str, Any]) -> None:
+    """Same order, same proxy, and the better order gets more days if pleasing is worth any."""
+    offline = ab.ab_offline.Offline(platform, arms["own"], 17, 0.7 ** np.arange(6), None, 20.0, 0)
+    slope = offline.slope(days=7, draws=10)
+
+    def truth(user: Any, item: Any, day: Any, noise: Any) -> Any:
+        return platform.truth(user, item, day)
+
+    rankers = {
+        "own": platform.own,
+        "best": truth,
+        "surer": lambda u, i, d, e: 3 * truth(u, i, d, e) + 1,
+        "worst": lambda u, i, d, e: -truth(u, i, d, e),
+    }
+    said = offline.rank_stage(rankers, slope, base="own", draws=20)
+    assert said.days["surer"].value == pytest.approx(said.days["best"].value)
+    worth = said.by_pleasing.value
+    assert worth * said.gain["best"].value > 0 > worth * said.gain["worst"].value
+
+
 def test_the_log_foretells_who_wins(ab: Any, platform: Any, arms: dict[str, Any]) -> None:
     """Of pages that show all candidates, in true looks: the better order is worth more, the worse less."""
     rankers, offline_of = ab.ab_rankers, ab.ab_offline.Offline

@@ -35,18 +35,29 @@ def test_plan_prefers_the_boundary_with_the_longer_window() -> None:
     assert tight == Plan(30, 30, 2, 0, 69, 35)
 
 
-def test_plan_cuts_the_horizon_of_a_short_log() -> None:
-    assert make_plan(first_day=0, last_day=19, test_day=16, horizon=30, signal_days=7) == Plan(30, 8, 1, 0, 19, 10)
-    assert make_plan(first_day=0, last_day=4, test_day=3, horizon=7, signal_days=7) is None
+def test_plan_cuts_the_horizon_of_a_short_log_and_keeps_a_window() -> None:
+    assert make_plan(first_day=0, last_day=59, test_day=48, horizon=30, signal_days=7) == Plan(30, 22, 7, 0, 59, 30)
+    assert make_plan(first_day=0, last_day=43, test_day=35, horizon=30, signal_days=7) == Plan(30, 16, 5, 0, 43, 22)
+    assert make_plan(first_day=0, last_day=19, test_day=16, horizon=7, signal_days=7) == Plan(7, 7, 2, 0, 19, 10)
+    assert make_plan(first_day=0, last_day=39, test_day=30, horizon=30, signal_days=1) == Plan(30, 18, 1, 0, 39, 20)
+
+
+def test_what_would_bear_the_name_of_lt_n_alone_is_no_plan() -> None:
+    """Less than half the horizon, or a test window of a day, in which everybody is active once."""
+    assert make_plan(first_day=0, last_day=39, test_day=32, horizon=30, signal_days=7) is None
+    assert make_plan(first_day=0, last_day=11, test_day=8, horizon=7, signal_days=7) is None
+    assert make_plan(first_day=0, last_day=99, test_day=99, horizon=7, signal_days=7) is None
 
 
 @pytest.mark.parametrize("days", range(6, 80, 3))
 @pytest.mark.parametrize("horizon", [7, 30])
 def test_a_plan_never_lets_cohorts_overlap(days: int, horizon: int) -> None:
     plan = make_plan(first_day=0, last_day=days - 1, test_day=int(0.8 * days), horizon=horizon, signal_days=7)
-    assert plan is not None
-    assert 1 <= plan.horizon <= horizon
-    assert plan.signal_days >= 1
+    if plan is None:
+        assert days < {7: 14, 30: 42}[horizon]
+        return
+    assert horizon / 2 <= plan.horizon <= horizon
+    assert 2 <= plan.signal_days <= 7
     assert plan.boundary - plan.first_day >= plan.signal_days + plan.horizon
     assert plan.last_day + 1 - plan.boundary >= plan.signal_days + plan.horizon
 

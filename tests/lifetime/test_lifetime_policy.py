@@ -13,8 +13,8 @@ from recdistill.lifetime.policy import doubly_robust, effective_sample_size, imp
 from recdistill.lifetime.propensities import (
     look_of_random_subset,
     look_propensities,
+    looks_by_rank,
     ranked_positions,
-    softmax_looks,
 )
 
 LOOK = np.array([1.0, 0.6, 0.3])
@@ -76,12 +76,29 @@ def test_a_random_page_stands_for_its_share_of_looks(shown: int, unseen: int) ->
     assert (np.diff(part) <= 1e-12).all()
 
 
-def test_softmax_looks_by_hand() -> None:
+def test_looks_by_rank_by_hand() -> None:
+    """Groups of two and of three, at sharpness log 16: a share of 1/4 less above it halves a look."""
     group = np.array([0, 1, 0, 1, 1])
-    looks = softmax_looks(group, np.log([1.0, 1.0, 3.0, 2.0, 3.0]), sharpness=1.0, groups=2)
-    np.testing.assert_allclose(looks, [0.5, 0.5, 1.5, 1.0, 1.5])
-    far = softmax_looks(group, np.array([1e5, 0, -1e5, 1e5, 1e5]), sharpness=1.0, groups=2)
-    np.testing.assert_allclose(far, [2, 0, 0, 1.5, 1.5])
+    looks = looks_by_rank(group, np.array([0.1, 7.0, 0.2, -1.0, -1.0]), sharpness=np.log(16), groups=3)
+    first, tied = 16 ** -(0.5 / 3), 16 ** -(2 / 3)
+    np.testing.assert_allclose(looks[[0, 2]], [2 * 0.2, 2 * 0.8])
+    np.testing.assert_allclose(looks[[1, 3, 4]], np.array([first, tied, tied]) * 3 / (first + 2 * tied))
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(-3, 3)), min_size=1, max_size=40), st.floats(0, 8))
+def test_looks_by_rank_follow_the_order_alone(rows: list[tuple[int, int]], sharpness: float) -> None:
+    group, score = (np.array(column) for column in zip(*rows, strict=True))
+    looks = looks_by_rank(group, score, sharpness=sharpness, groups=4)
+    np.testing.assert_allclose(looks_by_rank(group, np.exp(2.0 * score), sharpness=sharpness, groups=4), looks)
+    shuffled = np.random.default_rng(0).permutation(len(group))
+    np.testing.assert_allclose(
+        looks_by_rank(group[shuffled], score[shuffled], sharpness=sharpness, groups=4), looks[shuffled]
+    )
+    for one in np.unique(group):
+        of = group == one
+        assert looks[of].mean() == pytest.approx(1)
+        assert (np.diff(looks[of][np.argsort(score[of])]) >= -1e-12).all()
+    assert looks.max() <= sharpness / -np.expm1(-sharpness) + 1e-9 if sharpness > 1e-6 else looks.max() < 1.001
 
 
 def test_weights_and_their_effective_size_by_hand() -> None:

@@ -40,6 +40,17 @@ def test_without_censoring_it_is_the_plain_mean() -> None:
     assert mean_days_away(waits, within=31) == pytest.approx(days.mean())
 
 
+def test_once_everybody_is_back_nobody_is_away_any_longer() -> None:
+    """All come every other day: two days away, in a log of any length, and within any number of days."""
+    user, day = np.repeat(np.arange(5), 31), np.tile(np.arange(0, 61, 2), 5)
+    waits = find_waits(user, day, last_day=60)
+    np.testing.assert_array_equal(away(waits, days=7), [1, 1, 0, 0, 0, 0, 0])
+    assert mean_days_away(waits, within=7) == mean_days_away(waits, within=30) == 2
+    # One of them stays away when the others are back: for how long is not seen.
+    gone = (user < 4) | (day < 58)
+    assert np.isnan(mean_days_away(find_waits(user[gone], day[gone], last_day=60), within=7))
+
+
 def test_censored_users_are_not_left_out() -> None:
     """Returns of chance .2 a day in a log of 40: the mean within 20 is known, and the returned alone flatter."""
     rng = np.random.default_rng(0)

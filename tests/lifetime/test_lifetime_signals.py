@@ -78,51 +78,43 @@ def test_satisfaction_is_of_looks() -> None:
 def test_matrix_is_linear_in_what_a_ranker_changes() -> None:
     """Else the noise of single entries would move the mean."""
     signals, entry, behaviours = _signals()
-    under, _ = under_ranker(signals, entry, logit=np.arange(7.0), behaviours=behaviours, sharpness=1.0, clip=20.0)
+    under, _ = under_ranker(signals, entry, score=np.arange(7.0), behaviours=behaviours, sharpness=1.0)
     changed = np.flatnonzero((under.matrix() != signals.matrix()).any(axis=0))
-    assert {COLUMNS[column] for column in changed} <= {"satisfaction", "behaviours"}
+    assert {COLUMNS[column] for column in changed} == {"satisfaction", "behaviours"}
     np.testing.assert_array_equal(under.matrix()[:, COLUMNS.index("satisfaction")], under.satisfaction)
     np.testing.assert_array_equal(under.matrix()[:, COLUMNS.index("behaviours")], under.behaviours)
 
 
 def test_equal_scores_give_back_what_was_observed() -> None:
     signals, entry, behaviours = _signals()
-    for logit, sharpness in ((np.full(7, 3.0), 1.0), (np.arange(7.0), 0.0)):
-        under, weight = under_ranker(signals, entry, logit=logit, behaviours=behaviours, sharpness=sharpness, clip=20.0)
+    for score, sharpness in ((np.full(7, 3.0), 1.0), (np.arange(7.0), 0.0)):
+        under, weight = under_ranker(signals, entry, score=score, behaviours=behaviours, sharpness=sharpness)
         np.testing.assert_allclose(under.matrix(), signals.matrix())
         np.testing.assert_allclose(weight, 1)
         assert effective_sample_size(weight) == pytest.approx(6)
 
 
 def test_policy_weights_by_hand() -> None:
-    """Odds 1, 3, 1, 3 within the first window: its two positives hold 6 of 8 shares."""
+    """Looks 1/8 : 1/4 : 1/2 : 1 in the first window, of which the two that pleased hold 1/2 and 1."""
     signals, entry, behaviours = _signals()
-    logit = np.log(np.array([1.0, 3.0, 1.0, 3.0, 5.0, 0.1, 9.0]))
-    under, weight = under_ranker(signals, entry, logit=logit, behaviours=behaviours, sharpness=1.0, clip=20.0)
-    np.testing.assert_allclose(under.satisfaction, [0.75, 0])
-    np.testing.assert_allclose(under.behaviours, [(3 * 2 + 3 * 1) / 8, 0])
-    np.testing.assert_allclose(weight[:4], [0.5, 1.5, 0.5, 1.5])
+    score = np.array([-2.0, 3.0, -1.0, 2.5, 5.0, 0.1, 9.0])
+    under, weight = under_ranker(signals, entry, score=score, behaviours=behaviours, sharpness=np.log(16))
+    np.testing.assert_allclose(under.satisfaction, [1.5 / 1.875, 0])
+    np.testing.assert_allclose(under.behaviours, [(1 * 2 + 0.5 * 1) / 1.875, 0])
+    np.testing.assert_allclose(weight[:4], 4 * np.array([0.125, 1, 0.25, 0.5]) / 1.875)
     assert under.events is signals.events
-    # A very sure ranker does not overflow.
-    sure, _ = under_ranker(signals, entry, logit=1e4 * logit, behaviours=behaviours, sharpness=1.0, clip=20.0)
-    assert np.isfinite(sure.satisfaction).all()
 
 
-def test_clipping_bounds_an_items_share() -> None:
-    """Weights .5, 1.5, .5, 1.5 clipped at 1: the positives hold 2 of 3 shares."""
+@given(st.lists(st.floats(-8, 8), min_size=7, max_size=7), st.floats(0.01, 100))
+def test_a_surer_ranker_of_the_same_order_gives_the_same_signals(score: list[float], factor: float) -> None:
     signals, entry, behaviours = _signals()
-    logit = np.log(np.array([1.0, 3.0, 1.0, 3.0, 5.0, 0.1, 9.0]))
-    under, weight = under_ranker(signals, entry, logit=logit, behaviours=behaviours, sharpness=1.0, clip=1.0)
-    np.testing.assert_allclose(under.satisfaction, [2 / 3, 0])
-    assert weight.max() == 1
-
-
-@given(st.lists(st.floats(-8, 8), min_size=7, max_size=7))
-def test_under_any_ranker_satisfaction_stays_between_the_events(logit: list[float]) -> None:
-    signals, entry, behaviours = _signals()
-    under, _ = under_ranker(signals, entry, logit=np.array(logit), behaviours=behaviours, sharpness=1.0, clip=20.0)
-    assert (under.satisfaction >= 0).all() and (under.satisfaction <= 1 + 1e-12).all()
-    assert under.behaviours[0] <= 2 + 1e-12
+    plain, surer = (
+        under_ranker(signals, entry, score=scores, behaviours=behaviours, sharpness=3.0)[0]
+        for scores in (np.round(score, 3), factor * np.round(score, 3) + 1)
+    )
+    np.testing.assert_allclose(surer.satisfaction, plain.satisfaction)
+    assert (plain.satisfaction >= 0).all() and (plain.satisfaction <= 1 + 1e-12).all()
+    assert plain.behaviours[0] <= 2 + 1e-12
 
 
 def test_a_cohort_ends_before_its_outcomes_do() -> None:

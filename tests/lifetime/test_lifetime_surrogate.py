@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from recdistill.lifetime.intervals import by_user
+from recdistill.lifetime.naive import Naive
 from recdistill.lifetime.signals import Signals
 from recdistill.lifetime.surrogate import Surrogate, calibration, r_squared, rank_correlation
 
@@ -39,7 +40,8 @@ def test_surrogate_recovers_a_planted_relation() -> None:
     truth = 0.7 + 4.9 * signals.satisfaction
     assert np.abs(predicted - truth).mean() < 0.1
     assert r_squared(outcome, predicted) == pytest.approx(r_squared(outcome, truth), abs=0.01)
-    assert r_squared(outcome, surrogate.predict_naive(signals)) == pytest.approx(0, abs=0.01)
+    naive = Naive.fit(_planted(4000, seed=0)[0].active_days, _planted(4000, seed=0)[1], horizon=7)
+    assert r_squared(outcome, naive.predict(signals.active_days)) == pytest.approx(0, abs=0.01)
     assert rank_correlation(outcome, predicted) > 0.7
     assert predicted.min() >= 0
     assert predicted.max() <= 7
@@ -72,6 +74,18 @@ def test_calibration_by_hand() -> None:
     found = calibration(outcome, predicted, bins=2)
     assert (found.bias, found.slope, found.error) == (0.5, 0.5, 0.5)
     assert np.isnan(calibration(outcome, np.ones(4), bins=2).slope)
+
+
+def test_what_differs_by_rounding_alone_does_not_vary() -> None:
+    """A prediction from a constant, as the mean of many: no slope of 2.5e15, no rank correlation of noise."""
+    outcome = np.arange(6.0)
+    predicted = 4.1 + 1e-15 * np.array([0, 4, 0, 2, 4, 0])
+    assert np.ptp(predicted) > 0
+    assert np.isnan(calibration(outcome, predicted, bins=2).slope)
+    assert rank_correlation(outcome, predicted) == 0
+    assert np.isnan(r_squared(predicted, outcome))
+    slopes = Surrogate.fit(*_planted(50, seed=0), horizon=7).slopes()
+    assert (slopes["recency"], slopes["prior_activity"]) == (0, 0)
 
 
 def test_intervals_resample_users_not_rows() -> None:

@@ -381,7 +381,14 @@ def _rank(folder: Path, users: int, seed: int) -> pd.DataFrame:
     table = pd.DataFrame(rows)
     write_table(table, folder / "metric_records.parquet")
     lifetime = {
-        "lt7": {"computed": True, "asked_days": 7, "observed_days": 7, "r2": 0.41, "calibration_slope": 0.91},
+        "lt7": {
+            "computed": True,
+            "asked_days": 7,
+            "observed_days": 7,
+            "r2": 0.41,
+            "calibration_slope": 0.91,
+            "caution": "the log does not show that pleasing brings users back",
+        },
         "lt30": {"computed": False, "reason": "the log spans 4 days; six are needed"},
         "observed": {"users": 90, "retention_day_7": 0.25, "mean_days_away_7": 3.5, "mean_days_away_30": None},
     }

@@ -159,10 +159,23 @@ def test_lifetime_is_called_a_proxy(html: str) -> None:
     assert "These are proxies, not measurements" in section
     for table in re.findall(r"<table>.*?</table>", section, re.DOTALL)[:1]:
         assert "Days (proxy)" in table
+    caution = "LT7: the log does not show that pleasing brings users back."
+    assert 0 < section.index(caution) < section.index("Days (proxy)")
     assert "LT30: not computed, the log spans 4 days" in section
     assert "Surrogate on a later cohort: R² 0.4100, calibration slope 0.9100." in section
     assert "surrogate · LT7 · calibration slope (1 is right)" in section
     assert "mean days away 7" in section
+
+
+def test_a_surrogate_without_a_calibration_slope_is_told_by_its_r2(tmp_path: Path) -> None:
+    """Predictions that do not vary have none: rank.json says null."""
+    proxy = {"value": 2.0, "sd": 0.0, "n": 1, "low": None, "high": None, "units": 0}
+    write_json({"none/lt/all/lt7_proxy": proxy}, tmp_path / "metrics.json")
+    write_json({"seeds": [0]}, tmp_path / "recipe.json")
+    found = {"lt7": {"computed": True, "r2": -0.01, "calibration_slope": None}}
+    write_json({"lifetime": found}, tmp_path / "seed-0" / "time" / "rank" / "rank.json")
+    tables = [block for block in downstream.lifetime(RunFolder(tmp_path)).blocks if isinstance(block, Table)]
+    assert tables[0].caption.endswith("Surrogate on a later cohort: R² −0.0100.")
 
 
 def test_it_can_be_read_without_seeing(page: _Page) -> None:

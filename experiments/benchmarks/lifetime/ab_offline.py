@@ -4,27 +4,28 @@ Shapes: n rows (an item shown).
 
 The change of LT-n is taken to be the surrogate index's slope in satisfaction and behaviours times the policy's change
 of both. A ranker that is switched on stays on, so that what users are used to moves with it: the slope in prior
-satisfaction counts too.
+satisfaction counts too. The platform logs how many candidates each page had, for that is what a random page stands for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from ab_platform import Arm, Platform, Scorer
 from ab_rankers import Learned
-from sklearn.linear_model import LogisticRegression
 
 from recdistill.lifetime.cohort import Events, cohort, entries
+from recdistill.lifetime.config import LifetimeConfig
 from recdistill.lifetime.intervals import by_user
+from recdistill.lifetime.naive import Naive
 from recdistill.lifetime.plan import Plan
 from recdistill.lifetime.policy import doubly_robust, importance_weights, snips
 from recdistill.lifetime.propensities import look_of_random_subset, ranked_positions
+from recdistill.lifetime.proxies import Proxies, estimate_proxies
 from recdistill.lifetime.surrogate import Surrogate, calibration, r_squared, rank_correlation
-from recdistill.lifetime.under_policy import under_ranker
 
 SIGNAL_DAYS = 7
 WARM_UP = 7  # days in which most users first come, of whom nothing is known
@@ -122,6 +123,7 @@ class Offline:
         fitted, judged = np.flatnonzero(early & even), np.flatnonzero(~early & ~even)
         trial = Surrogate.fit(signals.take(fitted), outcome[fitted], horizon=days)
         later, came = signals.take(judged), outcome[judged]
+        naive = Naive.fit(signals.active_days[fitted], outcome[fitted], horizon=days)
         predicted = trial.predict(later)
         a_click = float(signals.behaviours.mean() / signals.satisfaction.mean())
         surrogate = Surrogate.fit(signals, outcome, horizon=days)
@@ -140,7 +142,7 @@ class Offline:
             r_squared(came, predicted),
             rank_correlation(came, predicted),
             calibration(came, predicted).slope,
-            r_squared(came, trial.predict_naive(later)),
+            r_squared(came, naive.predict(later.active_days)),
         )
 
     def rows(self, ranker: Scorer | None, *, random: bool) -> Rows:
@@ -160,7 +162,7 @@ class Offline:
             position = ranked_positions(arm.page[rows], ranker(user, item, day, noise))
             target, propensity = self.look[position - 1], look
             if random:
-                target, propensity = self._random_looks(arm.page[rows], position)
+                target, propensity = self._random_looks(arm.page[rows], position, arm.candidates[rows])
         reactions = arm.reactions[rows]
         return Rows(
             user,
@@ -172,44 +174,60 @@ class Offline:
             look,
         )
 
-    def _random_looks(self, page: np.ndarray, position: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Target and propensity of rows of random pages; a page that is not full shows all there was to show."""
-        slots, candidates = self.platform.config.slots, self.platform.config.candidates
-        _, of, size = np.unique(page, return_inverse=True, return_counts=True)
-        table = np.zeros((slots + 1, slots))
-        mean = np.zeros(slots + 1)
-        for shown in range(1, slots + 1):
-            drawn_from = candidates if shown == slots else shown
-            table[shown, :shown] = look_of_random_subset(self.look, shown=shown, candidates=drawn_from)
-            mean[shown] = self.look[:shown].mean()
-        return table[size[of], position - 1], mean[size[of]]
+    def _random_looks(
+        self, page: np.ndarray, position: np.ndarray, candidates: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Target and propensity of rows of random pages.
 
-    def attention(self, ranker: Scorer, slope: Slope) -> float:
-        """The proxy of the rank stage: softmax attention within windows of the base's own pages, positions unknown.
-
-        Scores become logits by a regression of clicks on them before the valued days.
+        A page stands for all candidates that it was drawn from, and each of its rows for as many of them more, so that
+        pages of few and of many candidates weigh alike.
         """
-        noise = np.random.default_rng(self.seed)
-        logits, arm = [], self.arm
-        train = arm.events(start=max(self.start - 14, 0), stop=self.start)
-        valued = arm.events(start=self.start, stop=self.platform.switch)
-        for rows in (train, valued):
-            drawn = noise.standard_normal(len(rows), dtype=np.float32)
-            logits.append(ranker(arm.user[rows], arm.item[rows], arm.day[rows], drawn)[:, None])
-        centre, spread = logits[0].mean(), max(logits[0].std(), 1e-9)
-        model = LogisticRegression().fit((logits[0] - centre) / spread, arm.clicked[train])
-        logit = model.decision_function((logits[1] - centre) / spread)
-        behaviours = np.bitwise_count(arm.reactions[valued]).astype(np.int64)
-        entry, signals = entries(
-            Events(arm.user[valued], arm.item[valued], arm.day[valued], behaviours),
-            category=self.platform.catalogue.genre.astype(np.int64),
-            past=self.events.past(users=len(self.platform.users), until=slope.plan.boundary),
+        _, of, size = np.unique(page, return_inverse=True, return_counts=True)
+        shown = size[of]
+        target, propensity = np.empty(len(page)), np.empty(len(page))
+        for some, all_of in np.unique(np.stack([shown, candidates]), axis=1).T:
+            rows = (shown == some) & (candidates == all_of)
+            look = look_of_random_subset(self.look, shown=some, candidates=all_of)
+            target[rows] = all_of / some * look[position[rows] - 1]
+            propensity[rows] = self.look[:some].mean()
+        return target, propensity
+
+    def rank_stage(self, rankers: Mapping[str, Scorer], slope: Slope, *, base: str, draws: int) -> Proxies:
+        """What the rank stage says of rankers, by its own function and settings, from the base's log without positions.
+
+        Only the cohort differs: before the switch there is no room for two, so that all entries teach the surrogate.
+        """
+        arm, noise = self.arm, np.random.default_rng(self.seed)
+        rows = arm.events(start=self.start, stop=self.platform.switch)
+        drawn = noise.standard_normal(len(rows), dtype=np.float32)
+        user, item, day = arm.user[rows], arm.item[rows], arm.day[rows]
+        behaviours = np.bitwise_count(arm.reactions[rows]).astype(np.int64)
+        events = replace(self.events, looks=None)
+        category = self.platform.catalogue.genre.astype(np.int64)
+        past = events.past(users=len(self.platform.users), until=slope.plan.boundary)
+        training = cohort(
+            events, category=category, past=past, plan=slope.plan, start=WARM_UP, stop=slope.plan.last_day + 1
+        )
+        entry, observed = entries(
+            Events(user, item, day, behaviours),
+            category=category,
+            past=past,
             start=self.start,
             stop=self.platform.switch,
             signal_days=slope.plan.signal_days,
         )
-        under, _ = under_ranker(signals, entry, logit=logit, behaviours=behaviours, sharpness=1.0, clip=self.clip)
-        return float(slope.surrogate.index(under).mean())
+        return estimate_proxies(
+            Surrogate.fit(*training, horizon=slope.plan.horizon),
+            training,
+            observed,
+            entry,
+            behaviours=behaviours,
+            scores={name: ranker(user, item, day, drawn) for name, ranker in rankers.items()},
+            base=base,
+            sharpness=LifetimeConfig().sharpness,
+            draws=draws,
+            seed=self.seed,
+        )
 
 
 def _by_clicks(surrogate: Surrogate, a_click: float) -> float:

@@ -46,6 +46,7 @@ class Arm:
         position: [n] from 1.
         reactions: [n] bit mask, 0 = shown and not clicked.
         random: [n] bool, the page was drawn and ordered at random.
+        candidates: [n] int64 that the page was chosen from: of those drawn for it, the ones that it could show.
         chance, active: of ``Returns``.
     """
 
@@ -57,6 +58,7 @@ class Arm:
     position: np.ndarray
     reactions: np.ndarray
     random: np.ndarray
+    candidates: np.ndarray
     chance: np.ndarray
     active: np.ndarray
 
@@ -110,21 +112,25 @@ class Platform:
         """Live through the whole log: under the platform's own ranker, from ``switch`` on under ``ranker``."""
         parts, first = [], 0
         for block, users in enumerate(self.blocks):
-            lots: list[np.ndarray] = []
-            policy = self._policy(ranker, first, lots)
+            pages: list[np.ndarray] = []
+            policy = self._policy(ranker, first, pages)
             events = simulate_block(self.config, self.catalogue, users, block=block, policy=policy)
-            parts.append(self._arm(users, events, first, np.concatenate(lots)))
+            parts.append(self._arm(users, events, first, np.concatenate(pages, axis=1)))
             first += len(users)
         return Arm(*(np.concatenate([getattr(part, of.name) for part in parts]) for of in fields(Arm)))
 
-    def _policy(self, ranker: Scorer, first: int, lots: list[np.ndarray]) -> Policy:
+    def _policy(self, ranker: Scorer, first: int, pages: list[np.ndarray]) -> Policy:
+        """A policy that keeps a log of its ``pages``: [3, ·] int64 key, whether drawn at random, candidates."""
+
         def policy(config: WorldConfig, catalogue: Catalogue, users: Users, request: Request) -> np.ndarray:
             items, usable = candidates(config, catalogue, users, request)
             noise = request.rng.standard_normal(items.shape, dtype=np.float32)
             lottery = request.rng.random(items.shape, dtype=np.float32)
             drawn = request.rng.random(request.pages.shape) < self.random_share
-            row, page = np.nonzero(drawn & request.pages)
-            lots.append((request.rows[row].astype(np.int64) * self.config.days + request.day) * PAGES + page)
+            row, page = np.nonzero(request.pages)
+            key = (request.rows[row].astype(np.int64) * self.config.days + request.day) * PAGES + page
+            choice = usable.reshape(*request.pages.shape, -1).sum(axis=2)
+            pages.append(np.stack([key, drawn[row, page], choice[row, page]]))
             user = np.broadcast_to(request.rows[:, None] + first, items.shape)
             score = np.full(items.shape, -np.inf, dtype=np.float32)
             chosen = ranker if request.day >= self.switch else self.own
@@ -135,7 +141,7 @@ class Platform:
 
         return policy
 
-    def _arm(self, users: Users, events: Events, first: int, lots: np.ndarray) -> Arm:
+    def _arm(self, users: Users, events: Events, first: int, pages: np.ndarray) -> Arm:
         state = np.full((len(users), self.config.days + 1), np.nan, dtype=np.float32)
         state[:, 0] = INITIAL_SATISFACTION
         state[events.visit_user, events.visit_day + 1] = events.visit_state
@@ -146,6 +152,8 @@ class Platform:
         order = np.lexsort((events.time, events.user))
         user, page = events.user[order].astype(np.int64), events.page[order]
         key = user * self.config.days * PAGES + page
+        keys, drawn, choice = pages[:, np.argsort(pages[0])]
+        at = np.searchsorted(keys, key)
         return Arm(
             user=user + first,
             item=events.item[order],
@@ -154,7 +162,8 @@ class Platform:
             page=key + first * self.config.days * PAGES,
             position=events.position[order].astype(np.int64),
             reactions=events.reactions[order],
-            random=np.isin(key, lots),
+            random=drawn[at].astype(bool),
+            candidates=choice[at],
             chance=chance,
             active=visited[:, 1:],
         )

@@ -24,6 +24,7 @@ from recdistill.ingest import DataConfig, ingest
 from recdistill.ingest.files import INTERACTIONS
 from recdistill.lifetime.cohort import Events, cohort
 from recdistill.lifetime.intervals import by_user
+from recdistill.lifetime.naive import Naive
 from recdistill.lifetime.observed import DAY
 from recdistill.lifetime.plan import Plan
 from recdistill.lifetime.retention import retention_area, retention_curve
@@ -127,8 +128,8 @@ def print_foretold(events: Events, plan: Plan, *, draws: int) -> None:
         cohort(events, category=category, past=past, plan=plan, start=start, stop=stop)
         for start, stop in ((plan.first_day, plan.boundary), (plan.boundary, plan.last_day + 1))
     )
-    surrogate = Surrogate.fit(*earlier, horizon=plan.horizon)
-    ours, naive = surrogate.predict(signals), surrogate.predict_naive(signals)
+    ours = Surrogate.fit(*earlier, horizon=plan.horizon).predict(signals)
+    naive = Naive.fit(earlier[0].active_days, earlier[1], horizon=plan.horizon).predict(signals.active_days)
     fit = calibration(outcome, ours)
 
     def limits(statistic: Callable[[np.ndarray], float]) -> str:

@@ -119,13 +119,15 @@ def lifetime(run: RunFolder) -> Section:
             "These are proxies, not measurements. LT-n is the number of days on which a user is active within the "
             "next n; online it is measured by an A/B test. Here a surrogate index, fitted on an earlier cohort, "
             "predicts it from what the ranker's order would have changed. It holds only as far as the surrogate "
-            "explains return, which its R² and calibration on a later cohort show.",
+            "explains return, which its R² and calibration on a later cohort show; intervals have its error, too.",
             "warning",
         )
     ]
     for horizon in _HORIZONS:
         proxy = figures(table, ("lt", "all", f"{horizon}_proxy"))
         report = reports.get(horizon)
+        if isinstance(report, dict) and report.get("caution"):
+            blocks.append(Text(f"{horizon.upper()}: {report['caution']}.", "warning"))
         if proxy:
             blocks.append(_proxies(table, horizon, proxy, _surrogate(report)))
         if isinstance(report, dict):
@@ -182,9 +184,9 @@ def _proxies(table: Any, horizon: str, proxy: dict[str, dict[str, Any]], surroga
 
 def _surrogate(report: Any) -> str:
     """The surrogate's fit, to stand beside what it predicts."""
-    if not isinstance(report, dict) or "r2" not in report:
+    if not isinstance(report, dict) or report.get("r2") is None:
         return ""
     said = f"R² {wording.number('r2', report['r2'])}"
-    if "calibration_slope" in report:
+    if report.get("calibration_slope") is not None:
         said += f", calibration slope {wording.number('calibration_slope', report['calibration_slope'])}"
     return f" Surrogate on a later cohort: {said}."
