@@ -23,8 +23,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from sklearn.metrics import ndcg_score
 
+from recdistill.contracts import names
 from recdistill.lifetime.intervals import by_user
 from recdistill.rankers import metrics
 from recdistill.rankers.names import NONE
@@ -46,7 +48,8 @@ def main() -> None:
     both = _judged(impressions, seeds[0].label)
     if not both.any():
         parser.error(f"{of.run}: no list of the test window has a positive and a negative; is it a log of impressions?")
-    values = {name: np.mean([judge(seed, name) for seed in seeds], axis=0) for name in seeds[0].logits}
+    values = {name: np.mean([judge(seed, seed.logits[name]) for seed in seeds], axis=0) for name in seeds[0].logits}
+    values["click rate so far"] = judge(seeds[0], click_rate(of.run / "data" / "interactions.parquet", seeds[0]))
     user = pd.Series(seeds[0].user).groupby(impressions).first().to_numpy()[both]
     print(
         f"{len(seeds)} seeds, {len(user):,} impressions of {len(np.unique(user)):,} users with clicks and non-clicks, "
@@ -56,7 +59,7 @@ def main() -> None:
     for name, value in values.items():
         line = f"{name:<24}{''.join(f'{100 * figure:>9.2f}' for figure in value.mean(axis=0))}"
         base = f"{name.split('/')[0]}/{NONE}"
-        if name != base:
+        if name != base and base in values:
             gain = value[:, 0] - values[base][:, 0]
             line += f"{_points(gain, user, draws=of.draws):>26}"
         print(line)
@@ -79,8 +82,31 @@ def _judged(impression: np.ndarray, label: np.ndarray) -> np.ndarray:
     return np.asarray((clicks > 0) & (clicks < rows))
 
 
-def judge(of: Predictions, name: str) -> np.ndarray:
-    """[impressions, 4] of every judged impression."""
+def click_rate(log: Path, of: Predictions) -> np.ndarray:
+    """[n] clicks by impressions of each row's item strictly before it, with ten impressions at the mean rate added.
+
+    Clicks before the log have no impressions, and are left out.
+    """
+    columns = [names.ITEM_ID, names.TIMESTAMP, names.BEHAVIOURS, names.IMPRESSION_ID]
+    shown = pq.read_table(log, columns=columns).to_pandas().dropna(subset=names.IMPRESSION_ID)
+    shown = shown.assign(clicks=shown[names.BEHAVIOURS].str.len() > 0, shown=1)
+    sums = shown.groupby([names.ITEM_ID, names.TIMESTAMP])[["clicks", "shown"]].sum().groupby(level=0).cumsum()
+    asked = of.rows.select([names.ITEM_ID, names.TIMESTAMP]).to_pandas().reset_index()
+    found = pd.merge_asof(
+        asked.sort_values(names.TIMESTAMP, kind="stable"),
+        sums.reset_index().sort_values(names.TIMESTAMP, kind="stable"),
+        on=names.TIMESTAMP,
+        by=names.ITEM_ID,
+        allow_exact_matches=False,
+    ).sort_values("index")
+    before = shown[shown[names.TIMESTAMP] < asked[names.TIMESTAMP].min()]
+    clicks, rows = (found[name].fillna(0).to_numpy(dtype=np.float64) for name in ("clicks", "shown"))
+    mean = before["clicks"].mean() if len(before) else 0.0
+    return np.asarray((clicks + 10 * mean) / (rows + 10))
+
+
+def judge(of: Predictions, score: np.ndarray) -> np.ndarray:
+    """[impressions, 4] of every judged impression, by the scores of the rows."""
     impression = impression_of(of)
     order = np.argsort(impression, kind="stable")
     cuts = np.flatnonzero(np.diff(impression[order])) + 1
@@ -88,19 +114,22 @@ def judge(of: Predictions, name: str) -> np.ndarray:
     found = []
     for number, rows in enumerate(np.split(order, cuts)):
         if both[number]:
-            found.append(of_impression(of.label[rows], of.logits[name][rows]))
+            found.append(of_impression(of.label[rows], score[rows]))
     return np.array(found)
 
 
 def of_impression(label: np.ndarray, score: np.ndarray) -> Sequence[float]:
     """AUC, MRR (mean of 1 / rank over the clicked, as MIND counts it), nDCG@5 and nDCG@10 of one list.
 
-    Rows of equal scores all have the last of their ranks in MRR; the other figures are means over their orders.
+    Rows of equal scores earn the mean over their orders.
     """
-    rank = len(score) - np.searchsorted(np.sort(score), score, side="left")
+    ordered = np.sort(score)
+    first, last = (len(score) - np.searchsorted(ordered, score[label], side=side) for side in ("right", "left"))
+    harmonic = np.cumsum(1 / np.arange(1, len(score) + 1), dtype=np.float64)
+    ahead = np.where(first > 0, harmonic[first - 1], 0.0)  # of the ranks above the score's own, first + 1 to last
     return (
         float(metrics.auc(label, score)),
-        float((1 / rank[label]).mean()),
+        float(((harmonic[last - 1] - ahead) / (last - first)).mean()),
         *(float(ndcg_score(label[None], score[None], k=k)) for k in (5, 10)),
     )
 

@@ -91,6 +91,11 @@ class RankConfig(Settings):
     )
     embedding_width: int = Field(16, ge=1, description="principal components that the ranker gets of a vector")
     smoothing: float = Field(10.0, ge=0, description="events at the global rate that smooth each positive rate")
+    item_counts: Literal["training", "live"] = Field(
+        "training",
+        description="events that the base features count of an item: training leaves items that are new since then "
+        "without any, as on their first day; live counts up to each row, as news and short videos are ranked",
+    )
     match: MatchConfig = MatchConfig()
     reaction: ReactionConfig = ReactionConfig()
     semantic_ids: SemanticIdConfig = SemanticIdConfig()

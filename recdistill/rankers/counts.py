@@ -17,11 +17,12 @@ from recdistill.rankers.rows import Rows
 _DAY = 86_400_000_000  # microseconds
 
 
-def base_features(rows: Rows, *, history: Log, training: Log, smoothing: float) -> np.ndarray:
+def base_features(rows: Rows, *, history: Log, training: Log, smoothing: float, live: bool = False) -> np.ndarray:
     """[n, 12] float32 counters from events strictly before each row.
 
-    The item's counters read the ``training`` interactions, so a cold item has none; the user's read all of the
-    ``history``, as a ranker in service would know them. For each of the two: log(1 + events), log(1 + positives),
+    The item's counters read the ``training`` interactions, so a cold item has none, as on its first day; ``live`` ones
+    read all of the ``history``, as the user's do, so that an item that was new to training is known by how its first
+    impressions went. For each of the two: log(1 + events), log(1 + positives),
     positive rate smoothed towards the global one, smoothed mean ``value`` less the global mean (0 where the log has
     no values), and log(1 + days) since the item's first or the user's last event (NaN without one). Last, log(1 +
     events) and log(1 + positives) of this user with this very item: without them any vectors, random ones too, would
@@ -31,10 +32,12 @@ def base_features(rows: Rows, *, history: Log, training: Log, smoothing: float) 
     Args:
         training: in the same item numbering as the history; it ends before the rows begin.
         smoothing: events at the global rate that are added to each rate and mean.
+        live: whether the item's counters go on after training.
 
     Memory: 150 bytes an event.
     """
-    of_item = _Counter(training.item, training, len(training.item_ids), smoothing, typical=training)
+    counted = history if live else training
+    of_item = _Counter(counted.item, counted, len(counted.item_ids), smoothing, typical=training)
     of_user = _Counter(history.user, history, len(history.user_ids), smoothing, typical=training)
     item, item_first, _ = of_item(rows.item, rows.time)
     user, _, user_last = of_user(rows.user, rows.time)

@@ -33,7 +33,7 @@ class Data:
         history: every event up to the test window's end.
         train, test: rows of the validation and the test window.
         unmatched: positives of either window that found no set of sampled negatives.
-        cold: [I] bool items without a training interaction.
+        cold: [I] bool items without a training interaction, of either window.
         events: [U] training interactions of each user.
         base: base features of either window's rows.
         sparse: features by id and tag, with the bags of either window's rows.
@@ -45,7 +45,7 @@ class Data:
     test: Rows
     negatives: Negatives
     unmatched: tuple[int, int]
-    cold: np.ndarray
+    cold: tuple[np.ndarray, np.ndarray]
     events: np.ndarray
     tags: Tags
     base: tuple[np.ndarray, np.ndarray]
@@ -68,10 +68,11 @@ class Data:
             )
             for at, window in enumerate(windows)
         )
-        final = fold.training("final")
+        selection, final = fold.training("selection"), fold.training("final")
+        live = config.item_counts == "live"
         train_base, test_base = (
-            base_features(rows, history=history, training=training, smoothing=config.smoothing)
-            for rows, training in ((train, fold.training("selection")), (test, final))
+            base_features(rows, history=history, training=training, smoothing=config.smoothing, live=live)
+            for rows, training in ((train, selection), (test, final))
         )
         tags = Tags.read(items, item_ids=history.item_ids, most=config.max_tags)
         last = config.din.last if "din" in config.models else 0
@@ -88,7 +89,7 @@ class Data:
             test,
             negatives,
             (int(windows[0].positive().sum() - train.label.sum()), int(windows[1].positive().sum() - test.label.sum())),
-            cold_items(final, history.item_ids),
+            (cold_items(selection, history.item_ids), cold_items(final, history.item_ids)),
             events,
             tags,
             (train_base, test_base),
@@ -98,7 +99,7 @@ class Data:
 
     def splits(self) -> dict[str, np.ndarray]:
         """[n] bool test rows of all, warm and cold items, and of light, medium and heavy users."""
-        cold = self.cold[self.test.item]
+        cold = self.cold[1][self.test.item]
         everyone = {"all": np.ones(len(cold), dtype=bool), "warm": ~cold, "cold": cold}
         return everyone | activity_splits(self.test, events=self.events)
 
@@ -122,7 +123,7 @@ class Data:
         return Task(
             features,
             (*(1,) * self.base[0].shape[1], *(width for part in parts.values() for width in part.blocks)),
-            np.hstack([np.zeros((len(self.cold), 0), np.float32), *(part.vectors for part in parts.values())]),
+            np.hstack([np.zeros((len(self.cold[0]), 0), np.float32), *(part.vectors for part in parts.values())]),
             train,
             test,
             self.train.label,
@@ -148,9 +149,11 @@ class Data:
                 "users": len(np.unique(rows.user)),
                 "positive_share": float(rows.label.mean()),
                 "positives_left_out": unmatched,
-                "cold_share": float(self.cold[rows.item].mean()),
+                "cold_share": float(cold[rows.item].mean()),
             }
-            for name, rows, unmatched in zip(("train", "test"), (self.train, self.test), self.unmatched, strict=True)
+            for name, rows, unmatched, cold in zip(
+                ("train", "test"), (self.train, self.test), self.unmatched, self.cold, strict=True
+            )
         }
 
 

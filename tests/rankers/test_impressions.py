@@ -10,10 +10,12 @@ from types import ModuleType
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from recdistill.contracts.log import Log
-from recdistill.rankers.predictions import write_predictions
+from recdistill.contracts.tables import write_table
+from recdistill.rankers.predictions import Predictions, write_predictions
 from recdistill.rankers.rows import Rows
 
 
@@ -34,7 +36,9 @@ def test_a_list_by_hand(impressions: ModuleType) -> None:
 
 def test_equal_scores_earn_what_chance_earns(impressions: ModuleType) -> None:
     auc, mrr, *_ = impressions.of_impression(np.array([True, False, False, False]), np.zeros(4))
-    assert (auc, mrr) == (0.5, 0.25)
+    assert (auc, mrr) == (0.5, pytest.approx((1 + 1 / 2 + 1 / 3 + 1 / 4) / 4))
+    two = impressions.of_impression(np.array([False, True, False, True]), np.array([9.0, 5, 5, 1]))
+    assert two[1] == pytest.approx(((1 / 2 + 1 / 3) / 2 + 1 / 4) / 2)
 
 
 def write_run(folder: Path, *, time: list[int]) -> None:
@@ -55,6 +59,16 @@ def write_run(folder: Path, *, time: list[int]) -> None:
         seed=0,
     )
 
+    stamps = pa.array([1, *time], pa.timestamp("us", "UTC"))
+    clicks = pa.array([["click"], *(["click"] if one else [] for one in label)], pa.list_(pa.string()))
+    columns = {
+        "item_id": ["i3", *ids[1]],
+        "timestamp": stamps,
+        "behaviours": clicks,
+        "impression_id": [None, *"aaabbcc"],
+    }
+    write_table(pa.table({"user_id": ["u9", *ids[0][user]], **columns}), folder / "data" / "interactions.parquet")
+
 
 def printed(impressions: ModuleType, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["impressions.py", str(run), "--draws", "20"])
@@ -71,6 +85,18 @@ def test_lists_are_a_user_and_a_time(
     assert "2 impressions of 1 users" in lines[0] and "5 rows" in lines[0]
     assert lines[2].split()[:2] == ["din/none", "25.00"]
     assert lines[3].split()[:2] == ["din/student", "75.00"] and "+50.00 [+50.00, +50.00]" in lines[3]
+
+
+def test_the_click_rate_reads_impressions_strictly_before_a_row(impressions: ModuleType, tmp_path: Path) -> None:
+    """Item i0 is shown twice before the last row, clicked once; before the first row nobody saw anything."""
+    times = pa.array([1, 2, 3, 3], pa.timestamp("us", "UTC"))
+    clicks = pa.array([["click"], [], ["click"], ["click"]], pa.list_(pa.string()))
+    log = {"item_id": ["i0", "i0", "i0", "i1"], "timestamp": times, "behaviours": clicks, "impression_id": [*"abcd"]}
+    write_table(pa.table(log), tmp_path / "interactions.parquet")
+    asked = pa.table({"user_id": ["u", "u"], "item_id": ["i1", "i0"], "timestamp": times[2:]})
+    nobody = Predictions(np.zeros(2), asked, np.zeros(2, dtype=bool), {}, {})
+    found = impressions.click_rate(tmp_path / "interactions.parquet", nobody)
+    assert found == pytest.approx([(10 * 0.5) / 10, (1 + 10 * 0.5) / 12])
 
 
 def test_a_log_without_lists_is_refused(

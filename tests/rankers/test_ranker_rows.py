@@ -184,6 +184,15 @@ def test_items_counters_see_training_only(tmp_path: Path) -> None:
     assert features[5] == pytest.approx(np.log(3))
 
 
+def test_live_counters_of_items_go_on_after_training_up_to_the_row(tmp_path: Path) -> None:
+    """Item 1 is new to training; of its three events two lie strictly before day 9, one of them liked."""
+    log = _log(tmp_path, [(0, 0, 1, True), (0, 1, 2, True), (1, 1, 3, False), (2, 1, 9, True)])
+    training = log.take(np.array([0]))
+    features = base_features(_rows([0], [1], [9]), history=log, training=training, smoothing=1.0, live=True)[0]
+    assert features[:3] == pytest.approx([np.log(3), np.log(2), (1 + 1) / 3])
+    assert features[4] == pytest.approx(np.log1p(7))
+
+
 def test_smoothing_does_not_know_the_rows_own_labels(tmp_path: Path) -> None:
     """Whatever the last two days hold, a row of day 3 without a past has the training's rate, and no value."""
     past = [(0, 0, 1.0, True), (0, 1, 2.0, False), (0, 2, 2.5, False)]

@@ -132,7 +132,7 @@ def trained(
     """[K, n] float64 logits of the test rows, of rankers with the base features and the column."""
     parts = {}
     if column is not None:
-        none = np.zeros((len(data.cold), 0), dtype=np.float32)
+        none = np.zeros((len(data.cold[0]), 0), dtype=np.float32)
         parts["planted"] = TableFeatures(tuple(of[:, None] for of in column), (1,), none, ())
     task = data.task(parts, newest=config.validation)
     with tempfile.TemporaryDirectory() as folder:
