@@ -120,7 +120,7 @@ def in_memory(*, impressions: int, per_user: int) -> dict[str, Any]:
     match = MatchFeatures(items.module, user=user, item=item, time=moment, users=users)
     found = match(*asked)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    bound = before + (100 * len(user) + (100 + 4 * columns) * len(found)) / 2**20 + 2 * BLOCK
+    bound = before + (105 * len(user) + (100 + 4 * columns) * len(found)) / 2**20 + 2 * BLOCK
     return {"impressions": len(found), "columns": columns, "wall": wall, "cpu": cpu, "peak": peak(), "bound": bound}
 
 

@@ -24,7 +24,7 @@ class MatchFeatures:
     What the columns are, :mod:`recdistill.features.match_module` says; what counts as history, and in which order,
     :class:`recdistill.features.past.Past`. History of equal time is ordered by the item's row.
 
-    Memory: 56 bytes a history row (100 while they are sorted), 100 + 4 F bytes an event asked for, and ``block`` bytes
+    Memory: 56 bytes a history row (105 while they are sorted), 100 + 4 F bytes an event asked for, and ``block`` bytes
     while computing (or, where that is more, 16 events of one user).
 
     Args:

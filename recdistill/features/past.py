@@ -45,7 +45,7 @@ class Past:
     of equal time is ordered by ``ties``, for where ``last`` cuts through it: the order of a file would be another one
     in Spark.
 
-    Memory: 48 bytes a history row (100 while they are sorted), 80 bytes an event asked for, and the block.
+    Memory: 48 bytes a history row (105 while they are sorted), 80 bytes an event asked for, and the block.
 
     Args:
         present: [I] bool: the items that have a vector; history without one is dropped, candidates have no history.

@@ -22,7 +22,7 @@ class ReactionFeatures:
     :class:`recdistill.features.past.Past`. History of equal time is ordered by the item's row, that of one item by
     whether it pleased.
 
-    Memory: 60 bytes an event (100 while they are sorted), 80 + 4 K bytes a row asked for, and ``block`` bytes while
+    Memory: 60 bytes an event (105 while they are sorted), 80 + 4 K bytes a row asked for, and ``block`` bytes while
     computing (or, where that is more, 16 rows of one user).
 
     Args:
