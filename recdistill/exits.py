@@ -38,5 +38,5 @@ def exit_codes() -> Iterator[None]:
         console.print(f"error: {error}\n  remedy: {_REMEDY}", markup=False, soft_wrap=True)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        console.print("interrupted: the same command goes on from here")
+        console.print("interrupted; a run that is started again goes on from here")
         raise SystemExit(130) from None

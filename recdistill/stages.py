@@ -324,7 +324,7 @@ def _fold_stages(
             ),
             uses=["rank"],
             reads=["data", "split", f"{base}/teach", f"{base}/distill", f"{base}/evaluate"],
-            code=["rankers", "features"],
+            code=["rankers", "features", "lifetime"],
             **of,
         ),
     ]

@@ -27,6 +27,7 @@ import pyarrow.parquet as pq
 from sklearn.metrics import ndcg_score
 
 from recdistill.contracts import names
+from recdistill.exits import exit_codes
 from recdistill.lifetime.intervals import by_user
 from recdistill.rankers import metrics
 from recdistill.rankers.names import NONE
@@ -35,6 +36,7 @@ from recdistill.rankers.predictions import Predictions
 METRICS = ("AUC", "MRR", "nDCG@5", "nDCG@10")
 
 
+@exit_codes()
 def main() -> None:
     """Read the run's predictions, print a row a ranker."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -44,12 +46,18 @@ def main() -> None:
     seeds = [Predictions.read(path) for path in sorted(of.run.glob("seed-*/*/rank/predictions.parquet"))]
     if not seeds:
         parser.error(f"{of.run}: no seed-*/*/rank/predictions.parquet here; give a finished run's folder")
+    if any(not seed.rows.equals(seeds[0].rows) for seed in seeds[1:]):
+        parser.error(
+            f"{of.run}: seeds or folds were tested on different rows; the split must be by time"
+        )
     impressions = impression_of(seeds[0])
     both = _judged(impressions, seeds[0].label)
     if not both.any():
         parser.error(f"{of.run}: no list of the test window has a positive and a negative; is it a log of impressions?")
     values = {name: np.mean([judge(seed, seed.logits[name]) for seed in seeds], axis=0) for name in seeds[0].logits}
-    values["click rate so far"] = judge(seeds[0], click_rate(of.run / "data" / "interactions.parquet", seeds[0]))
+    log = of.run / "data" / "interactions.parquet"
+    if names.IMPRESSION_ID in pq.read_schema(log).names:
+        values["click rate so far"] = judge(seeds[0], click_rate(log, seeds[0]))
     user = pd.Series(seeds[0].user).groupby(impressions).first().to_numpy()[both]
     print(
         f"{len(seeds)} seeds, {len(user):,} impressions of {len(np.unique(user)):,} users with clicks and non-clicks, "

@@ -76,7 +76,7 @@ def looks_by_rank(group: np.ndarray, score: np.ndarray, *, sharpness: float, gro
 
     q is the share of the group that is scored higher, a row itself and those of its score counting half. So a group's
     first has up to exp(sharpness) times the look of its last, however many they are, and how far scores lie apart does
-    not matter. No look exceeds sharpness / (1 − exp(−sharpness)).
+    not matter. Without ties no look exceeds sharpness / (1 − exp(−sharpness)).
 
     Args:
         group: [n] int below ``groups``.

@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.optimize import brentq
+from scipy.stats import nct
 from scipy.stats import t as student_t
 
 from recdistill.errors import UserError
 from recdistill.lifetime.intervals import interval
 from recdistill.rankers import metrics
 from recdistill.rankers.delong import TINY, Areas, delong
+from recdistill.rankers.metrics import SEEN_AT_80
 from recdistill.rankers.predictions import Predictions
 
 
@@ -62,8 +64,15 @@ class Trained:
 
     @property
     def detectable(self) -> float:
-        """Smallest true difference that is seen at 80 % power."""
-        return self.error * float(student_t.ppf(0.975, self.freedom) + norm.ppf(0.8))
+        """Smallest true difference that is seen at 80 % power, by the noncentral t distribution."""
+        if not np.isfinite(self.freedom):
+            return self.error * SEEN_AT_80
+        critical = float(student_t.ppf(0.975, self.freedom))
+
+        def missing(shift: float) -> float:
+            return float(nct.sf(critical, self.freedom, shift)) - 0.8
+
+        return self.error * float(brentq(missing, 0.0, 10 * critical))
 
 
 @dataclass(frozen=True)

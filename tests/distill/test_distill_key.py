@@ -68,3 +68,20 @@ def test_the_code_of_the_key_is_what_the_stage_imports_of_the_evaluation(tmp_pat
     assert all(any(module == part or module.startswith(f"{part}/") for part in code) for module in imported)
     assert all(any(module == part or module.startswith(f"{part}/") for module in imported) for part in code)
     assert "evaluation/significance" not in imported and "evaluation" not in code
+
+
+@pytest.mark.parametrize(
+    ("stage", "package"),
+    [
+        ("validate", "ingest"), ("encode", "students"), ("split", "split"), ("teach", "teachers"), ("mine", "mining"),
+        ("distill", "distill"), ("evaluate", "evaluation"), ("rank", "rankers"), ("export", "export"),
+    ],
+)  # fmt: skip
+def test_a_stage_is_made_again_by_a_change_of_any_package_that_it_imports(tmp_path, stage, package):
+    graph = grimp.build_graph("recdistill", cache_dir=None)
+    imported = {
+        module.split(".")[1] for module in graph.find_upstream_modules(f"recdistill.{package}", as_package=True)
+    }
+    (code,) = {one.code for one in stages(tmp_path) if one.name == stage}
+    packages = {part for part in imported if graph.find_children(f"recdistill.{part}")}
+    assert packages <= {part.split("/")[0] for part in code}

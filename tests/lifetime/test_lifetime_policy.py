@@ -98,7 +98,12 @@ def test_looks_by_rank_follow_the_order_alone(rows: list[tuple[int, int]], sharp
         of = group == one
         assert looks[of].mean() == pytest.approx(1)
         assert (np.diff(looks[of][np.argsort(score[of])]) >= -1e-12).all()
-    assert looks.max() <= sharpness / -np.expm1(-sharpness) + 1e-9 if sharpness > 1e-6 else looks.max() < 1.001
+
+
+@given(st.integers(1, 200), st.floats(1e-3, 20))
+def test_without_ties_a_look_is_bounded_however_many_rows_there_are(rows: int, sharpness: float) -> None:
+    looks = looks_by_rank(np.zeros(rows, dtype=int), np.arange(rows, 0.0, -1), sharpness=sharpness, groups=1)
+    assert looks.max() <= sharpness / -np.expm1(-sharpness) + 1e-9
 
 
 def test_weights_and_their_effective_size_by_hand() -> None:

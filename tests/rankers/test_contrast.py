@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import nct
 from sklearn.metrics import roc_auc_score
 
 from recdistill.errors import UserError
@@ -89,7 +90,9 @@ def test_users_and_trainings_by_hand() -> None:
     assert (found.value, found.error, found.freedom) == pytest.approx((2, 1, 18))
     assert found.interval == pytest.approx((2 - 2.100922, 2 + 2.100922), abs=1e-6)
     assert found.p == pytest.approx(0.060767, abs=1e-4)
-    assert found.detectable == pytest.approx(2.100922 + 0.841621, abs=1e-6)
+    # By the noncentral t distribution: a little more than 2.100922 + 0.841621.
+    assert found.detectable == pytest.approx(2.962676, abs=1e-5)
+    assert nct.sf(2.100922, 18, found.detectable) == pytest.approx(0.8, abs=1e-6)
     alone = Trained.of((2.0,), over_users=1.0)
     assert alone.freedom == np.inf and alone.interval == pytest.approx((2 - 1.959964, 2 + 1.959964), abs=1e-6)
     assert Trained.of((0.0, 0.0), over_users=0.0).p == 1

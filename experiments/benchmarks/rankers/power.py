@@ -3,9 +3,9 @@
 Purpose: online an AUC gain of 0.1 points counts; offline it is easily noise. In the planted world the true affinity of
 user and item is known, so a column of it under noise is a feature with a true gain, as small as the noise is large, and
 a column of noise alone is a feature without any. Rankers are trained with and without such a column, both anew for each
-column, tested on all users, and asked how often a test on a part of the users sees the gain (above zero, two-sided p
-below 5 %): by the error over users alone, and by that over users and trainings, which is the one to trust: a ranker
-trained anew scores otherwise, with a feature or without. The parts of one column have no user in common.
+column of a noise, tested on all users, and asked how often a test on a part of the users sees the gain (above zero,
+two-sided p below 5 %): by the error over users alone, and by that over users and trainings, which is the one to trust:
+a ranker trained anew scores otherwise, with a feature or without. The parts of one column have no user in common.
 Command: python experiments/benchmarks/rankers/power.py --out FOLDER [--users 20000] [--model trees] [--seeds 3]
          [--noises 14,8] [--columns 4] [--null-columns 12]
 Time: about half an hour for 20,000 users with trees on one idle core; dlrm about three times as long. Memory: 4 GB.
@@ -27,6 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from recdistill.contracts.fold import Fold
+from recdistill.exits import exit_codes
 from recdistill.ingest.synthetic import Truth, WorldConfig, write_world
 from recdistill.rankers.config import RankConfig
 from recdistill.rankers.contrast import Trained
@@ -48,6 +49,7 @@ class Seen:
     by_both: Trained
 
 
+@exit_codes()
 def main() -> None:
     """Make the world, train, part users, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
