@@ -47,9 +47,7 @@ def main() -> None:
     if not seeds:
         parser.error(f"{of.run}: no seed-*/*/rank/predictions.parquet here; give a finished run's folder")
     if any(not seed.rows.equals(seeds[0].rows) for seed in seeds[1:]):
-        parser.error(
-            f"{of.run}: seeds or folds were tested on different rows; the split must be by time"
-        )
+        parser.error(f"{of.run}: seeds or folds were tested on different rows; the split must be by time")
     impressions = impression_of(seeds[0])
     both = _judged(impressions, seeds[0].label)
     if not both.any():
