@@ -124,7 +124,8 @@ def test_power_of_a_strong_column_and_of_noise(scripts: dict[str, ModuleType], t
     config = RankConfig(models=("trees",), trees=TreesConfig(trees=40))
     data = Data.read(config, world.fold, tmp_path / "data" / "items.parquet", seed=0)
     truth = tuple(rows.label.astype(np.float32) for rows in (data.train, data.test))
-    base = power.trained("trees", config, data, None, [0, 1])
+    (control,) = power.planted(truth, math.inf, 1, first=1000)
+    base = power.trained("trees", config, data, control, [0, 1])
     seen = {}
     for noise in (1.0, math.inf):
         (column,) = power.planted(truth, noise, 1)
