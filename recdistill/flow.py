@@ -12,7 +12,7 @@ from recdistill.contracts.tables import write_json
 from recdistill.crew import Crew
 from recdistill.errors import UserError
 from recdistill.ingest import input_fingerprint
-from recdistill.inputs import input_places, refuse_missing_packages, roots, sections
+from recdistill.inputs import input_places, refuse_missing, roots, sections
 from recdistill.remarks import remarks
 from recdistill.runs import Runner, Stage, locked
 from recdistill.stages import seed_runs, stages
@@ -54,7 +54,7 @@ def run(
             runner.plan(flow)
             needed = _needed(flow, until)
             ahead = {stage.name for stage in flow if stage.folder in needed and not runner.done(stage)}
-            refuse_missing_packages(recipe, ahead)
+            refuse_missing(recipe, ahead)
             runner.withdraw(next(stage for stage in flow if stage.name == "export"))
             if not runner.done(flow[-1]) or not all((out / name).exists() for name in _HEADLINE):
                 _drop_headline(runner)

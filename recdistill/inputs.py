@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from recdistill.config import Recipe
+from recdistill.errors import UserError
 from recdistill.extras import need
 from recdistill.ingest import DataConfig
 from recdistill.students import EncodersConfig, StudentConfig
@@ -85,10 +86,11 @@ def _folders(models: Iterable[str]) -> list[Path]:
     return [folder.resolve() for folder in folders if folder.is_dir()]
 
 
-def refuse_missing_packages(recipe: Recipe, stages: Collection[str]) -> None:
-    """Refuse to begin what would end in one of these stages for want of an extra's package.
+def refuse_missing(recipe: Recipe, stages: Collection[str]) -> None:
+    """Refuse to begin what would end in one of these stages for want of an extra's package or of a file.
 
-    A baseline that lacks its own is left out and said, so that it is not asked for here.
+    Nothing is trained then, and nothing earlier is removed. A baseline that lacks its own package is left out and said,
+    so that it is not asked for here.
 
     Raises:
         UserError: naming the setting that needs it.
@@ -102,6 +104,12 @@ def refuse_missing_packages(recipe: Recipe, stages: Collection[str]) -> None:
         if stage in stages and used and section.semantic_ids.method == "rqvae":
             method = f"{stage}.semantic_ids.method"
             need("rqvae", what=f"{method}=rqvae", otherwise=f"{method}=residual_kmeans")
+    earlier = recipe.export.continue_ids
+    if "export" in stages and earlier is not None and not earlier.is_file():
+        raise UserError(
+            f"export.continue_ids: {earlier}: no such file",
+            remedy="name the semantic_ids.parquet of the export of an earlier run, or set export.continue_ids to null",
+        )
 
 
 def digest(path: Path) -> str:

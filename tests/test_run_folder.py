@@ -154,6 +154,16 @@ def test_a_package_that_a_stage_lacks_is_missed_before_any_is_run(
     assert "pip install" in said and not (out / "data").exists()
 
 
+def test_codes_to_go_on_from_are_missed_before_anything_is_run_or_removed(world: World) -> None:
+    out = world.home / "out"
+    assert world.command("validate", out)[0] == 0
+    nowhere = "export.continue_ids=nowhere/semantic_ids.parquet"
+    assert world.command("validate", out, nowhere)[0] == 0  # which does not read them
+    code, said = world.command("export", out, nowhere)
+    assert code == 2 and "export.continue_ids: nowhere/semantic_ids.parquet: no such file" in said
+    assert (out / "data").exists() and not (out / "split").exists()
+
+
 def test_a_package_is_not_missed_by_a_stage_that_does_without(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyspark", None)
     assert world.command("validate", world.home / "out", "mining.engine=spark")[0] == 0
