@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
+
+STATUS = Path("/proc/self/status")
 
 
 def told_by(script: str, **options: Any) -> dict[str, Any]:
@@ -17,6 +21,13 @@ def told_by(script: str, **options: Any) -> dict[str, Any]:
     return found
 
 
-def peak() -> float:
-    """MiB that this process held at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # kilobytes on Linux
+def peak(*, status: Path = STATUS) -> float:
+    """MiB that this process held at most.
+
+    Args:
+        status: Linux's file on the process. Without it, or the peak in it, ``ru_maxrss`` is given: of a child that is
+            at least what its parent held when it started it, since Linux carries it over fork and exec.
+    """
+    told = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE) if status.exists() else None
+    kilobytes = int(told[1]) if told else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return kilobytes / 1024

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from recdistill.contracts import names
 from recdistill.errors import UserError
@@ -66,20 +67,28 @@ def plain_events(table: pa.Table, columns: Sequence[str], *, what: str) -> pa.Ta
     have them.
 
     Raises:
-        UserError: as :func:`check_events`, or an id or time is null, or a number or time is beyond what 64 bits hold.
+        UserError: as :func:`check_events`, or an id, a time, behaviours or one of their labels are null, or a number or
+            time is beyond what 64 bits hold.
     """
     check_events(table.schema, columns, what=what)
     found = {name: decoded(table[name]) for name in columns}
-    nulls = {name: of.null_count for name, of in found.items() if name != names.BEHAVIOURS and of.null_count}
+    nulls = {name: count for name, of in found.items() if (count := _nulls(name, of))}
     if nulls:
         raise UserError(
             f"{what}: nulls in {len(table)} rows: {', '.join(f'{count} {name}' for name, count in nulls.items())}",
-            remedy="drop those rows, or give them an id that nobody has",
+            remedy="drop those rows, or give them an id that nobody has, or an empty list of behaviours where nothing "
+            "pleased",
         )
     try:
         return pa.table({name: _cast(name, of) for name, of in found.items()})
     except pa.ArrowInvalid as error:
         raise UserError(f"{what}: {error}", remedy="write ids and times that 64 bits hold, or ids as text") from error
+
+
+def _nulls(name: str, column: pa.ChunkedArray) -> int:
+    """How many; of behaviours also those among their labels, which the contract requires too."""
+    among: int = pc.list_flatten(column).null_count if name == names.BEHAVIOURS else 0
+    return int(column.null_count) + among
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

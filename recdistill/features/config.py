@@ -10,6 +10,8 @@ from pydantic import Field, field_validator
 from recdistill.settings import Settings
 
 Size = Annotated[int, Field(ge=1)]
+# Weights are exp((cosine - 1) / temperature): at a thousandth all of a history's, and the prior's, are 0 in float64.
+_COLDEST = 0.01
 
 
 class RqVaeConfig(Settings):
@@ -63,12 +65,16 @@ class ReactionConfig(Settings):
 
     last: int = Field(300, ge=1, description="newest events of the user that are compared, pleasing or not")
     temperatures: tuple[float, ...] = Field(
-        (0.1, 0.3), min_length=1, description="an event at cosine c counts exp((c - 1) / temperature); a column each"
+        (0.1, 0.3),
+        min_length=1,
+        description="an event at cosine c counts exp((c - 1) / temperature); a column each; at least 0.01",
     )
 
     @field_validator("temperatures")
     @classmethod
-    def _above_zero(cls, temperatures: tuple[float, ...]) -> tuple[float, ...]:
-        if min(temperatures) <= 0:
-            raise ValueError("temperatures must be above 0")
+    def _warm_enough(cls, temperatures: tuple[float, ...]) -> tuple[float, ...]:
+        if min(temperatures) < _COLDEST:
+            raise ValueError(
+                f"temperatures must be at least {_COLDEST}: in colder ones other items' events weigh nothing"
+            )
         return temperatures

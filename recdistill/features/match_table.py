@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 
 from recdistill.contracts import names
 from recdistill.contracts.by_user import user_bounds, user_chunks
-from recdistill.contracts.events import check_events, is_number, plain_events
+from recdistill.contracts.events import plain_events
 from recdistill.contracts.log import COLUMNS, Log
 from recdistill.contracts.tables import METADATA_KEY, ROW_GROUP, atomic
 from recdistill.contracts.trained import warn_of_learned
-from recdistill.errors import UserError
+from recdistill.features.event_files import EventFile, check_kinds, event_files
 from recdistill.features.match_items import MatchItems
 from recdistill.features.match_log import match_log
 
@@ -38,9 +38,12 @@ def match_rows(events: pa.Table, history: pa.Table, items: MatchItems) -> pa.Tab
             reactions (where ``items`` have them) its other events too: of positives alone they would all be 0.
 
     Raises:
-        UserError: as :func:`recdistill.contracts.events.plain_events`.
+        UserError: as :func:`recdistill.contracts.events.plain_events`, or ids are of another kind than the items' or
+            than the other table's.
     """
-    return _matched(plain_events(events, EVENT, what="events"), plain_events(history, COLUMNS, what="history"), items)
+    asked, past = plain_events(events, EVENT, what="events"), plain_events(history, COLUMNS, what="history")
+    check_kinds({"events": asked.schema, "history": past.schema}, items.ids)
+    return _matched(asked, past, items)
 
 
 def _matched(events: pa.Table, history: pa.Table, items: MatchItems) -> pa.Table:
@@ -71,7 +74,8 @@ def write_match_features(
     have E rows in all the files (``chunk_events``, or one user's), plus 4 F an event, plus 32 MiB and Arrow's own.
 
     Args:
-        events: one or several tables with user_id, item_id, timestamp; impressions, say.
+        events: one or several tables with user_id, item_id, timestamp; impressions, say. Each is a file or a folder of
+            part files.
         history: one or several ``interactions`` tables of the same users, as :func:`match_rows` reads them; the events'
             own table may be one of them.
         metadata: provenance, beside the columns' settings.
@@ -80,23 +84,14 @@ def write_match_features(
         How many rows were written.
 
     Raises:
-        UserError: a table is missing, has ids of another kind than the others, or as
+        UserError: no table is named, one is missing or no Parquet, has ids of another kind than the others, or as
             :func:`recdistill.contracts.events.plain_events`.
     """
-    numbered = {_numbered(path, EVENT, items) for path in events} | {
-        _numbered(path, COLUMNS, items) for path in history
-    }
-    if len(numbered) > 1:
-        raise UserError(
-            f"{names.USER_ID} is a number in one table and text in another: {', '.join(map(str, (*events, *history)))}",
-            remedy="write it alike in all of them",
-        )
-    filled = [path for path in (*history, *events) if pq.read_metadata(path).num_rows]
-    of_history = sum(path in filled for path in history)
-    empty = [
-        plain_events(pq.read_schema(paths[0]).empty_table(), kept, what=str(paths[0]))
-        for paths, kept in ((history, COLUMNS), (events, EVENT))
-    ]
+    asked_of, past_of = event_files(events, EVENT, what="events"), event_files(history, COLUMNS, what="history")
+    check_kinds({str(file.path): file.schema for file in (*asked_of, *past_of)}, items.ids)
+    filled = [file.path for file in (*past_of, *asked_of) if file.rows]
+    of_history = sum(file.rows > 0 for file in past_of)
+    empty = [_none(past_of[0], COLUMNS), _none(asked_of[0], EVENT)]
     provenance = {**(metadata or {}), **items.basis.settings()}
     schema = _matched(empty[1], empty[0], items).schema
     schema = schema.with_metadata({METADATA_KEY: json.dumps(provenance, sort_keys=True).encode()})
@@ -117,6 +112,11 @@ def write_match_features(
     return rows
 
 
+def _none(file: EventFile, columns: Sequence[str]) -> pa.Table:
+    """No events, of a file's types."""
+    return plain_events(file.schema.empty_table(), columns, what=str(file.path))
+
+
 def _joined(read: Sequence[tuple[Path, pa.Table]], empty: pa.Table) -> pa.Table:
     return pa.concat_tables(
         [empty, *(plain_events(table, empty.column_names, what=str(path)) for path, table in read)],
@@ -129,20 +129,3 @@ def _rows(column: pa.ChunkedArray, ids: pd.Index) -> np.ndarray:
     distinct = pc.unique(column)
     rows: np.ndarray = ids.get_indexer(pd.Index(distinct.to_pandas()))
     return rows[pc.index_in(column, value_set=distinct).to_numpy()]
-
-
-def _numbered(path: Path, columns: Sequence[str], items: MatchItems) -> bool:
-    """Whether a table's users have numbers; its columns and its item ids are checked on the way."""
-    try:
-        schema = pq.read_schema(path)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path}: no such table", remedy=f"name a Parquet file with {', '.join(columns)}, a row an event"
-        ) from error
-    check_events(schema, columns, what=str(path))
-    if is_number(schema.field(names.ITEM_ID).type) != pd.api.types.is_integer_dtype(items.ids.dtype):
-        raise UserError(
-            f"{path}: item_id is {schema.field(names.ITEM_ID).type}, but {items.ids.dtype} in the embeddings",
-            remedy="write the ids alike in all tables",
-        )
-    return is_number(schema.field(names.USER_ID).type)

@@ -24,6 +24,7 @@ from recdistill.plugins.ids import positions
 from recdistill.plugins.joined import Joined
 from recdistill.plugins.match_rows import MatchRows
 from recdistill.plugins.projection import Projection
+from recdistill.plugins.times import microseconds
 
 Part = Literal["vectors", "semantic_ids", "match"]
 PARTS: tuple[Part, ...] = ("vectors", "semantic_ids", "match")
@@ -111,7 +112,7 @@ class FeatureJoin:
 
         Raises:
             UserError: a column that is needed is missing, or one of ours is there already; ids are null or of another
-                kind than the export's; times have no time zone; or not all rows have match features.
+                kind than the export's; times are null or have no time zone; or not all rows have match features.
         """
         self._check(rows.columns)
         columns, joined = self._columns(rows)
@@ -145,7 +146,7 @@ class FeatureJoin:
         columns = {name: values[place] for name, values in self._of_item.items()}
         joined = Joined(len(rows)) + Joined.of_times(rows.get(self._keys.timestamp), until=self._until)
         if self._match:
-            time = _microseconds(rows[self._keys.timestamp])
+            time = microseconds(rows[self._keys.timestamp])
             values, found = self._match(user=rows[self._keys.user], item=item, time=time)
             columns |= {name: values[:, at] for at, name in enumerate(self._match.columns)}
             joined += Joined.of_match(found, time, first=self._match.first)
@@ -186,12 +187,3 @@ def feature_frame(
     """Rows with an export's columns behind theirs: see :class:`FeatureJoin`, which serves several frames."""
     join = FeatureJoin(export, parts=parts, projection=projection, keys=keys, partial_match=partial_match)
     return join(rows)
-
-
-def _microseconds(times: pd.Series) -> np.ndarray:
-    if not isinstance(times.dtype, pd.DatetimeTZDtype):
-        raise UserError(
-            f"column '{times.name}' is {times.dtype}, not a time with a zone",
-            remedy="as UTC: pd.to_datetime(…, utc=True), or .dt.tz_localize('UTC')",
-        )
-    return np.asarray(times.dt.tz_convert("UTC").dt.as_unit("us").astype("int64"), dtype=np.int64)

@@ -13,6 +13,7 @@ import pandas as pd
 from recdistill.contracts.trained import warn_of_learned
 from recdistill.errors import UserError
 from recdistill.plugins.match_rows import MatchRows
+from recdistill.plugins.times import zoned
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Joined:
         unmatched: those without match features.
         too_early: those of the unmatched that are no later than the first exported match features.
         learned: those no later than what the student was trained on.
-        timeless: those with something that is no time where their time should be.
+        timeless: those with nothing, or something that is no time, where their time should be.
     """
 
     rows: int = 0
@@ -46,9 +47,10 @@ class Joined:
         """
         if times is None or until is None:
             return cls()
-        if not isinstance(times.dtype, pd.DatetimeTZDtype):
+        moments = zoned(times)
+        if moments is None:
             return cls(timeless=len(times))
-        return cls(learned=int((times <= until).sum()))
+        return cls(learned=int((moments <= until).sum()), timeless=int(moments.isna().sum()))
 
     @classmethod
     def of_match(cls, found: np.ndarray, time: np.ndarray, *, first: int) -> Self:
@@ -99,9 +101,9 @@ class Joined:
             return False
         if self.timeless:
             warnings.warn(
-                f"column '{column}' is no time with a zone, so nobody can tell whether rows lie before "
-                f"{until.isoformat()}, up to which the export's student was trained; an offline test on such rows "
-                "needs the vectors of the selection fit",
+                f"column '{column}' is no time with a zone in {self.timeless} of {self.rows} rows, so nobody can tell "
+                f"whether they lie before {until.isoformat()}, up to which the export's student was trained; an "
+                "offline test on such rows needs the vectors of the selection fit",
                 stacklevel=stacklevel,
             )
         warn_of_learned(self.learned, self.rows, until, what="the export's student", stacklevel=stacklevel)

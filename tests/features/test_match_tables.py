@@ -141,7 +141,7 @@ def test_what_cannot_be_right_is_refused_before_anything_is_written(tmp_path: Pa
     ):
         write_match_features(events, events, _items(), out=out)
     with pytest.raises(
-        UserError, match=r"(?s)no such table.*remedy: name a Parquet file with user_id, item_id, timestamp,"
+        UserError, match=r"(?s)no such table.*remedy: name Parquet files .*with user_id, item_id, timestamp,"
     ):
         write_match_features([tmp_path / "absent.parquet"], history, _items(), out=out)
     with pytest.raises(UserError, match="item_id is string, but int64"):
@@ -154,6 +154,86 @@ def test_what_cannot_be_right_is_refused_before_anything_is_written(tmp_path: Pa
     with pytest.raises(UserError, match="12 wide, the match features' basis 5"):
         MatchItems.of(basis, EmbeddingTable(pd.Index([1]), np.ones((1, 12), dtype=np.float32)))
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("events", "history", "said"),
+    [
+        ({}, {names.ITEM_ID: "int64"}, "history: item_id is int64, but"),
+        ({names.ITEM_ID: "int64"}, {}, "events: item_id is int64, but"),
+        ({names.USER_ID: "int64"}, {}, "user_id is a number in one table and text in another: events, history"),
+    ],
+)
+def test_ids_of_another_kind_are_refused_in_memory_too(
+    events: dict[str, str], history: dict[str, str], said: str
+) -> None:
+    """They would be nobody's: all columns would be NaN, or 0."""
+    log = _log(1, rows=30)
+
+    def numbered(of: dict[str, str]) -> pa.Table:
+        frame = log.to_pandas()
+        return pa.table(frame.assign(**{name: frame[name].str[1:].astype(kind) for name, kind in of.items()}))
+
+    with pytest.raises(UserError, match=said):
+        match_rows(numbered(events), numbered(history), _items())
+    with pytest.raises(UserError, match=r"events: item_id is .*string, but int64 in the embeddings"):
+        match_rows(log, log, _items("int64"))
+
+
+def test_folders_of_part_files_are_their_parts(tmp_path: Path) -> None:
+    items = _items()
+    events, history = _files(tmp_path)
+    plain, parted = tmp_path / "plain.parquet", tmp_path / "parted.parquet"
+    write_match_features(events, history, items, out=plain, chunk_events=100)
+    (tmp_path / "history" / "2024").mkdir(parents=True)
+    (tmp_path / "events").mkdir()
+    history[0].rename(tmp_path / "history" / "part-0.parquet")
+    history[1].rename(tmp_path / "history" / "2024" / "part-0.parquet")
+    asked = pq.read_table(events[0])
+    for at in range(3):  # the last has no rows
+        write_table(asked.slice(200 * at, 200), tmp_path / "events" / f"part-{at}.parquet")
+    (tmp_path / "events" / "_SUCCESS").touch()
+    (tmp_path / "events" / ".part-0.parquet.crc").write_text("not for us")
+    folders = [tmp_path / "events"], [tmp_path / "history"]
+    assert write_match_features(*folders, items, out=parted, chunk_events=100) == 400
+    pd.testing.assert_frame_equal(_sorted(pq.read_table(plain)), _sorted(pq.read_table(parted)))
+
+
+def test_what_is_no_table_is_refused_with_its_name(tmp_path: Path) -> None:
+    events, history = _files(tmp_path)
+    out, text, folder = tmp_path / "out.parquet", tmp_path / "text.parquet", tmp_path / "folder"
+    text.write_text("user_id,item_id,timestamp\n")
+    folder.mkdir()
+    for of, said in (
+        ([[text], history], r"text.parquet: not a readable Parquet table \("),
+        ([events, [folder]], "folder: a folder without files"),
+        ([[], history], "events: no table is named"),
+        ([events, []], "history: no table is named"),
+    ):
+        with pytest.raises(UserError, match=said) as caught:
+            write_match_features(*of, _items(), out=out)
+        assert "name Parquet files (or folders of them) with user_id" in caught.value.remedy
+    text.rename(folder / "part-0.parquet")
+    with pytest.raises(UserError, match="folder: not a folder of Parquet files"):
+        write_match_features(events, [folder], _items(), out=out)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("holed", [None, ["like", None]])
+def test_behaviours_that_nobody_knows_are_not_taken_as_displeasure(
+    tmp_path: Path, holed: list[str | None] | None
+) -> None:
+    items, log = _items(), _log(1, rows=30)
+    behaviours = pa.array([*log[names.BEHAVIOURS].to_pylist()[1:], holed], pa.list_(pa.string()))
+    wrong = log.set_column(3, names.BEHAVIOURS, behaviours)
+    with pytest.raises(UserError, match="history: nulls in 30 rows: 1 behaviours") as caught:
+        match_rows(log, wrong, items)
+    assert "an empty list of behaviours where nothing" in caught.value.remedy
+    write_table(wrong, tmp_path / "wrong.parquet")
+    both = [tmp_path / "wrong.parquet"]
+    with pytest.raises(UserError, match=r"wrong.parquet: nulls in .* rows: 1 behaviours"):
+        write_match_features(both, both, items, out=tmp_path / "out.parquet", chunk_events=10)
+    assert match_rows(wrong.select(EVENT), log, items).num_rows == 30  # events need none
 
 
 @pytest.mark.parametrize("column", EVENT)

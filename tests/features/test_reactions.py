@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from recdistill.contracts.tables import EmbeddingTable
 from recdistill.features.config import ReactionConfig
@@ -46,6 +47,17 @@ def test_values_by_hand() -> None:
     for at, temperature in enumerate((0.5, 0.1)):
         a, b, prior = np.exp((np.array([0.6, 0.8, 0.5]) - 1) / temperature)
         assert found[at] == pytest.approx((0.5 * a - 0.5 * b) / (a + b + prior), rel=1e-5)
+
+
+@pytest.mark.parametrize("cold", [0.0005, 0.0, -0.1])
+def test_temperatures_at_which_no_event_weighs_anything_are_refused(cold: float) -> None:
+    with pytest.raises(ValidationError, match=r"at least 0\.01: in colder ones other items' events weigh nothing"):
+        ReactionConfig(temperatures=(0.1, cold))
+    opposite = EmbeddingTable(IDS[:2], np.array([[1, 0], [-1, 0]], dtype=np.float32))
+    module = ReactionModule.of(Space.of(opposite, IDS, centre=False), ReactionConfig(temperatures=(0.01,)))
+    zero = np.zeros(1, dtype=np.int64)
+    found = ReactionFeatures(module, user=zero, item=zero, time=zero, pleased=zero == 0, users=1)
+    assert _ask(found, (0, 1, 1)) == 0  # the least that an event can weigh, and the prior, are not 0
 
 
 def test_equal_times_other_users_absent_items_and_old_events_do_not_count() -> None:

@@ -89,6 +89,7 @@ def test_rows_without_match_features_are_an_error_unless_they_are_meant(export) 
         ({"user_id": [1, 2]}, "column 'user_id': ids are integers .*, the export's are strings"),
         ({"timestamp": TIMES[:2].tz_localize(None)}, r"column 'timestamp' is datetime64\[us\], not a time with a zone"),
         ({"timestamp": [1, 2]}, "column 'timestamp' is int64"),
+        ({"timestamp": [TIMES[0], pd.NaT]}, "column 'timestamp': 1 of 2 times are null"),
         ({"sid_0": [1, 2]}, r"columns \['sid_0'\] already"),
         ({"match_mean": [1, 2], "student_3": [1, 2]}, r"columns \['student_3', 'match_mean'\] already"),
         ({"user_id": None}, "lack column 'user_id'"),
@@ -112,6 +113,38 @@ def test_names_zones_and_resolutions_may_be_the_teams_own(export) -> None:
     )
     joined = feature_frame(own, export, keys=Keys(user="who", item="what", timestamp="when"))
     np.testing.assert_allclose(joined["match_mean"], [0.1, 0.3], atol=1e-7)
+
+
+def in_arrow(times: pd.Series, *, zone: str | None = "Asia/Tokyo") -> pd.Series:
+    return (times if zone else times.dt.tz_localize(None)).astype(pd.ArrowDtype(pa.timestamp("us", zone)))
+
+
+def test_times_in_arrows_form_are_times(export, trained, tmp_path) -> None:
+    rows = keys(["a", "b"], [10, 10], [0, 2])
+    theirs = rows.assign(timestamp=in_arrow(rows["timestamp"]))
+    joined = feature_frame(theirs, export)
+    np.testing.assert_allclose(joined["match_mean"], [0.1, 0.3], atol=1e-7)
+    assert joined["timestamp"].dtype == theirs["timestamp"].dtype
+    theirs.to_parquet(tmp_path / "rows.parquet")
+    FeatureJoin(export).stream(tmp_path / "rows.parquet", tmp_path / "out.parquet")
+    np.testing.assert_allclose(pq.read_table(tmp_path / "out.parquet")["match_mean"], [0.1, 0.3], atol=1e-7)
+    (said,) = told(lambda: FeatureJoin(trained, parts=("vectors",))(theirs))
+    assert "1 of 2 rows are no later" in said
+    bare = rows.assign(timestamp=in_arrow(rows["timestamp"], zone=None))
+    with pytest.raises(UserError, match=r"is timestamp\[us\]\[pyarrow\], not a time with a zone"):
+        feature_frame(bare, export)
+
+
+@pytest.mark.parametrize("form", [lambda times: times, in_arrow])
+def test_a_time_that_is_null_is_no_early_one(export, trained, form) -> None:
+    """A gap that is meant is not asked after: the row would have NaN and nobody would hear of it."""
+    rows = keys(["a", "a"], [10, 20], [0, 1])
+    holed = rows.assign(timestamp=form(rows["timestamp"].where([True, False])))
+    for partial_match in (False, True):
+        with pytest.raises(UserError, match="column 'timestamp': 1 of 2 times are null"):
+            feature_frame(holed, export, partial_match=partial_match)
+    unknown, learned = told(lambda: FeatureJoin(trained, parts=("vectors",))(holed))
+    assert "no time with a zone in 1 of 2 rows" in unknown and "1 of 2 rows are no later" in learned
 
 
 def test_a_saved_projection_means_the_same_for_a_later_export(export, tmp_path) -> None:

@@ -10,7 +10,6 @@ Expected: the peaks of a tenth of the items and of all; their difference is .7 t
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,9 @@ from recdistill.pretrain.phases import Pretraining
 from recdistill.students import EncodersConfig, StudentConfig, encode
 from recdistill.students.vectors import vector_table
 from recdistill.world import World
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # where own_process stands
+from own_process import peak
 
 SAMPLE, HARD, STEPS, BLOCK, QUERIES, DIM = 256, 2, 60, 50_000, 200, 128
 
@@ -48,11 +50,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory(dir=of.folder) as folder:
             width = _write(Path(folder), pd.Index(np.arange(items)), of.pairs)
             again = [sys.executable, __file__, "--folder", folder, "--measure"]
-            peak = float(subprocess.run(again, check=True, capture_output=True, text=True).stdout)
+            most = float(subprocess.run(again, check=True, capture_output=True, text=True).stdout)
         features = 4 * items * width / 2**20
         mining, pairs = 28 * items * DIM / 2**20, (44 + 8 * HARD) * of.pairs / 2**20
-        print(f"{items:>10,}{features:>13,.0f}{mining:>11,.0f}{pairs:>10,.0f}{peak:>9,.0f}", flush=True)
-        peaks.append(peak)
+        print(f"{items:>10,}{features:>13,.0f}{mining:>11,.0f}{pairs:>10,.0f}{most:>9,.0f}", flush=True)
+        peaks.append(most)
         formulas.append(features + mining)
     measured, told = peaks[1] - peaks[0], formulas[1] - formulas[0]
     print(f"difference of the peaks {measured:,.0f} MB, of the formula {told:,.0f} MB: {measured / told:.2f}")
@@ -81,7 +83,7 @@ def _measure(folder: Path) -> None:
         world=World(),
     )
     training.run(config.phases[0], folder / "checkpoint", "key", lambda _, __: None, steps=None)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    print(peak())
 
 
 def _write(folder: Path, ids: pd.Index, pairs: int) -> int:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import shutil
 import statistics
 import subprocess
@@ -33,6 +32,9 @@ from recdistill.teachers.build import build_id_teacher
 from recdistill.teachers.config import IdTeacherConfig
 from recdistill.teachers.positives import UserBatch
 from recdistill.world import World
+
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # where own_process stands
+from own_process import peak
 
 DIM, BATCH, HISTORY, NEGATIVES = 64, 2_048, 20, 1_024
 SMALL = 1_000_000
@@ -136,7 +138,7 @@ def work(case: dict[str, object]) -> None:
             seconds = statistics.median(timed(lambda step=step: teacher.step(step)) for step in range(3, 3 + steps))
             share = world.share(BATCH)
             found |= {"samples": share.stop - share.start, "seconds": seconds}
-        found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        found["peak"] = peak() / 1024
         if case.get("save"):
             found["save"] = timed(lambda: checkpoint.save(Path(str(case["save"])), state, about={}, world=world))
         if int(str(case["rows"])) > SMALL:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,9 @@ from recdistill.teachers.parts import Parts, write_parts
 from recdistill.teachers.positives import InMemory, Positives
 from recdistill.teachers.stream import Streamed
 
+sys.path.append(str(Path(__file__).resolve().parents[1]))  # where own_process stands
+from own_process import peak
+
 ITEMS, PER_USER, BLOCK = 200_000, 20, 50_000
 PART, WINDOW = 1_000_000, 2
 GIVEN = {"min_behaviours": 1, "last": 1_000, "seed": 0}
@@ -54,7 +56,7 @@ def main() -> None:
     of = parser.parse_args()
     if of.role:
         found = ROLES[of.role](of.folder, of)
-        print(json.dumps(found | {"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}))
+        print(json.dumps(found | {"peak": peak()}))
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -77,9 +79,9 @@ def main() -> None:
             mine = [found for name, found in turns if name == role]
             seconds, drawn, waited = (sum(found[key] for found in mine) for key in ("seconds", "drawn", "waited"))
             speed[role] = len(mine) * of.steps / seconds
-            before, peak = (max(found[key] for found in mine) for key in ("before", "peak"))
+            before, most = (max(found[key] for found in mine) for key in ("before", "peak"))
             shares = f"{drawn / seconds:>9.1%}{waited / seconds:>9.2%}"
-            print(f"{role:<10}{speed[role]:>9.2f}{shares}{before:>8.0f}{peak:>7.0f}")
+            print(f"{role:<10}{speed[role]:>9.2f}{shares}{before:>8.0f}{most:>7.0f}")
         print(f"streamed / memory: {speed['streamed'] / speed['memory']:.2f} of the steps/s")
         alone = run("loader", folder, of)
         print(
@@ -131,7 +133,7 @@ def make(folder: Path, of: argparse.Namespace) -> dict[str, float]:
 
 def prepare(folder: Path, of: argparse.Namespace) -> dict[str, float]:
     """Write the parts."""
-    before, started = resident(), time.perf_counter()
+    before, started = peak(), time.perf_counter()
     parts = write_parts(Fold(folder), "selection", folder / "parts", key="", part_positives=PART, **GIVEN)
     seconds = time.perf_counter() - started
     return {"seconds": seconds, "positives": sum(parts.positives), "parts": len(parts), "before": before}
@@ -139,7 +141,7 @@ def prepare(folder: Path, of: argparse.Namespace) -> dict[str, float]:
 
 def memory(folder: Path, of: argparse.Namespace) -> dict[str, float]:
     """Train with all positives in memory."""
-    before, parts = resident(), Parts.open(folder / "parts")
+    before, parts = peak(), Parts.open(folder / "parts")
     rows, users = sum(parts.positives), sum(parts.users)
     item, behaviours, moment = torch.empty(rows).long(), torch.empty(rows), torch.empty(rows).long()
     starts, row = torch.zeros(users + 1).long(), 0
@@ -156,7 +158,7 @@ def memory(folder: Path, of: argparse.Namespace) -> dict[str, float]:
 
 def streamed(folder: Path, of: argparse.Namespace) -> dict[str, float]:
     """Train with two windows in memory at most."""
-    before = resident()
+    before = peak()
     with closing(stream(folder)) as source:
         return train(source, of) | {"before": before}
 
@@ -204,11 +206,6 @@ def train(source: InMemory | Streamed, of: argparse.Namespace) -> dict[str, floa
     seconds = time.perf_counter() - started
     waited = source.waited - waited if isinstance(source, Streamed) else 0.0
     return {"seconds": seconds, "drawn": watched.drawn, "waited": waited}
-
-
-def resident() -> float:
-    """Peak MiB so far: imports, before there is any data."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 ROLES = {"make": make, "prepare": prepare, "memory": memory, "streamed": streamed, "loader": loader}
