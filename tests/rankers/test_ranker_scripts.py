@@ -124,12 +124,10 @@ def test_power_of_a_strong_column_and_of_noise(scripts: dict[str, ModuleType], t
     config = RankConfig(models=("trees",), trees=TreesConfig(trees=40))
     data = Data.read(config, world.fold, tmp_path / "data" / "items.parquet", seed=0)
     truth = tuple(rows.label.astype(np.float32) for rows in (data.train, data.test))
-    (control,) = power.planted(truth, math.inf, 1, first=1000)
-    base = power.trained("trees", config, data, control, [0, 1])
+    base = power.trained("trees", config, data, power.planted(truth, math.inf, [0, 1], kind=1), [0, 1])
     seen = {}
     for noise in (1.0, math.inf):
-        (column,) = power.planted(truth, noise, 1)
-        with_it = power.trained("trees", config, data, column, [0, 1])
+        with_it = power.trained("trees", config, data, power.planted(truth, noise, [0, 1], kind=0), [0, 1])
         seen[noise] = power.seen(data.test, base, with_it, of=np.unique(data.test.user))
     assert power.count([seen[1.0]], "by_users") == "1 of 1"
     assert power.count([seen[math.inf]], "by_both") == "0 of 1"

@@ -4,13 +4,13 @@ Purpose: online an AUC gain of 0.1 points counts; offline it is easily noise. In
 user and item is known, so a column of it under noise is a feature with a true gain, as small as the noise is large, and
 a column of noise alone is a feature without any. Rankers are trained with such a column and with a control, noise in
 its place: against no column at all noise gained .03 points, as trees that choose splits from a share of the columns
-then see the others more often. Both are trained anew for each column of a noise, tested on all users, and asked how
-often a test on a part of the users sees the gain (above zero, two-sided p below 5 %): by the error over users alone,
-and by that over users and trainings, which is the one to trust: a ranker trained anew scores otherwise, with a feature
-or without. The parts of one column have no user in common, but share its trainings.
+then see the others more often. A trial trains both several times, each time with noise drawn anew, as a student or a
+random table of another seed is another one; tests on all users; and asks how often a test on a part of the users sees
+the gain (above zero, two-sided p below 5 %): by the error over users alone, and by that over users and trainings, which
+is the one to trust. The parts of one trial have no user in common, but share its trainings.
 Command: python experiments/benchmarks/rankers/power.py --out FOLDER [--users 20000] [--model trees] [--seeds 12]
-         [--noises 11] [--columns 4]
-Time: about twenty minutes for 20,000 users with trees on one idle core; dlrm about three times as long. Memory: 4 GB.
+         [--noises 11] [--trials 3]
+Time: about fifteen minutes for 20,000 users with trees on one idle core; dlrm about three times as long. Memory: 4 GB.
 Expected: a row a noise (in standard deviations of the affinity): the gain over all users, and for growing numbers of
 users how many tests of how many see it, by both errors; noise alone is seen by the error over users and trainings no
 more often than chance leaves likely. Below, the gain seen at 80 % power for each number
@@ -22,7 +22,7 @@ from __future__ import annotations
 import argparse
 import math
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,9 +59,9 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=20_000)
     parser.add_argument("--items", type=int, default=1_200)
     parser.add_argument("--model", choices=["dlrm", "dcn", "trees"], default="trees")
-    parser.add_argument("--seeds", type=int, default=12, help="trainings with each column, and of its control")
+    parser.add_argument("--seeds", type=int, default=12, help="trainings of a trial, and of its control")
     parser.add_argument("--noises", type=lambda text: [float(noise) for noise in text.split(",")], default=[11])
-    parser.add_argument("--columns", type=int, default=4, help="columns drawn for each noise, and of noise alone")
+    parser.add_argument("--trials", type=int, default=3, help="of each noise, and of noise alone")
     asked = parser.parse_args()
     world = WorldConfig(users=asked.users, items=asked.items, media=0.0)
     data, truth = read(world, asked.out)
@@ -76,13 +76,12 @@ def main() -> None:
     smallest = {}
     for noise in (math.inf, *sorted(asked.noises, reverse=True)):
         gains, found = [], {part: list[Seen]() for part in parts}
-        noises = planted(affinity, math.inf, asked.columns, first=1000)
-        for at, (column, control) in enumerate(zip(planted(affinity, noise, asked.columns), noises, strict=True)):
-            # Seeds of its own: columns against one and the same control would be right or wrong together.
+        for at in range(asked.trials):
+            # Seeds and noise of its own: trials against one and the same control would be right or wrong together.
             seeds = range(at * asked.seeds, (at + 1) * asked.seeds)
             if at not in controls:
-                controls[at] = trained(asked.model, config, data, control, seeds)
-            with_it = trained(asked.model, config, data, column, seeds)
+                controls[at] = trained(asked.model, config, data, planted(affinity, math.inf, seeds, kind=1), seeds)
+            with_it = trained(asked.model, config, data, planted(affinity, noise, seeds, kind=0), seeds)
             for part in parts:
                 found[part] += [seen(data.test, controls[at], with_it, of=of) for of in divided(data.test, part)]
             gains.append(found[1][-1].by_both.value)
@@ -115,15 +114,15 @@ def true_affinity(truth: Truth, data: Data, rows: Rows) -> np.ndarray:
 
 
 def planted(
-    affinity: tuple[np.ndarray, ...], noise: float, columns: int, *, first: int = 0
+    affinity: tuple[np.ndarray, ...], noise: float, seeds: Sequence[int], *, kind: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Columns of training and test rows: affinity under noise, or noise alone where it is infinite.
+    """A column of training and test rows for each seed: affinity under noise, or noise alone where it is infinite.
 
     Args:
-        first: number of the first one; a number has its own noise.
+        kind: columns of one seed and another kind have other noise.
     """
-    for at in range(first, first + columns):
-        rng = np.random.default_rng((17, at))
+    for seed in seeds:
+        rng = np.random.default_rng((17, seed, kind))
         train, test = (
             (rng.standard_normal(len(one)) if math.isinf(noise) else one + noise * rng.standard_normal(len(one)))
             for one in affinity
@@ -135,18 +134,19 @@ def trained(
     model: ModelName,
     config: RankConfig,
     data: Data,
-    column: tuple[np.ndarray, np.ndarray],
+    columns: Iterable[tuple[np.ndarray, np.ndarray]],
     seeds: Sequence[int],
 ) -> np.ndarray:
-    """[K, n] float64 logits of the test rows, of rankers with the base features and the column."""
+    """[K, n] float64 logits of the test rows, of rankers with the base features and each seed's column."""
     none = np.zeros((len(data.cold[0]), 0), dtype=np.float32)
-    part = TableFeatures(tuple(of[:, None] for of in column), (1,), none, ())
-    task = data.task({"planted": part}, newest=config.validation)
-    with tempfile.TemporaryDirectory() as folder:
-        hows = [
-            How(Path(folder) / "ranker", f"{seed}", f"{model} · {seed}", seed, lambda _, __: None) for seed in seeds
-        ]
-        return np.stack([train_model(model, config, task, how).test for how in hows])
+    logits = []
+    for column, seed in zip(columns, seeds, strict=True):
+        part = TableFeatures(tuple(of[:, None] for of in column), (1,), none, ())
+        task = data.task({"planted": part}, newest=config.validation)
+        with tempfile.TemporaryDirectory() as folder:
+            how = How(Path(folder) / "ranker", f"{seed}", f"{model} · {seed}", seed, lambda _, __: None)
+            logits.append(train_model(model, config, task, how).test)
+    return np.stack(logits)
 
 
 def divided(rows: Rows, parts: int) -> list[np.ndarray]:
