@@ -10,9 +10,10 @@ last fifth in place of the next day; and the rankers count how often each item w
 which NRMS does not.
 Command: recdistill run experiments/recipes/mind.yaml data.root=FOLDER 'seeds=[0,1,2]' --out RUN, then
          python experiments/benchmarks/impressions.py RUN
-Time: under a minute; the run about 15 minutes a seed on one core. Memory: 1 GB.
+Time: a minute; the run about five minutes a seed on one core. Memory: 1 GB.
 Expected: a row a ranker and group: the four figures in per cent, mean over seeds, and the AUC's gain over the same
-ranker's none with a 95 % interval over users.
+ranker's none with a 95 % interval over users. On the sample every ranker comes to an AUC of 58 to 60, as the click rate
+does; trees gain .9 by the ID teacher and .6 by the student, networks lose by any vectors, by random ones most.
 """
 
 from __future__ import annotations
