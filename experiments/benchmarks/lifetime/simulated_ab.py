@@ -14,8 +14,8 @@ Time: about a minute a seed and platform on one idle core with 5,000 users. Memo
 Expected: on "list" above 95 % of signs right where the true effect is significant and a Spearman above .9 by the order
 of ranked pages, on "page" above 85 % and .75 by the pages drawn at random, whose clicks are few: more users, surer
 signs. "rank stage": 95 % and .9 and above on both, in worlds 1 to 3 as in those that its form was chosen by (seeds 100
-to 102 with 1,500 users): it scores every ranker anew on the same rows, the platform's own too. In the one world of a run
-with students' vectors 86 to 90 % and .84 to .88.
+to 102 with 1,500 users): it scores every ranker anew on the same rows, the platform's own too. In the one world of a
+run with students' vectors 86 to 90 % and .84 to .88.
 The order of ranked pages against the log's own order (not the ranker's, scored anew) gets signs wrong on "page".
 Sizes are right within a factor of four: LT7 is foretold as if the ranker had taken hold at once. With a few hundred
 users the surrogate's slope is not off zero, and all signs may turn round: its interval is printed.
