@@ -6,7 +6,7 @@ anew and continued from the earlier codes (export.continue_ids). Nothing is judg
 Command: python experiments/benchmarks/semantic_ids.py RUN [--books 32,32 256,256,256] [--methods residual_kmeans rqvae]
 [--stability]; RUN is the folder of recdistill run, or an embedding table. RQ-VAE needs the extra 'rqvae'.
 Time: 10,000 items of width 256, on one idle core: 1 to 5 s a row of k-means, 15 to 25 s of RQ-VAE, which takes as
-many steps of a hundred items (3 to 5 s); --stability takes five fits a row in place of one. Memory: 1 GB.
+many steps of a hundred items; --stability takes five fits a row in place of one. Memory: 1 GB.
 Expected: usage 90 % or more everywhere; on movielens-posters with 256,256,256, RQ-VAE below 1 % collisions and residual
 k-means below 6 %, whose deeper levels single items out (perplexity falls level by level); overlap of neighbours about a
 third. Continued codes stay above codes fitted anew on every row of --stability.
