@@ -6,7 +6,7 @@ reactions, which look at the last three hundred events, pleasing or not; memory 
 from the module that is served on 10,000 random impressions, to 1e-6.
 Command: python experiments/benchmarks/match_features.py [--impressions 1000000] [--pairs 10000] [--sample 2000]
 Time: about five minutes on two idle cores, of which the last row's impressions, a tenth, take half a minute. Memory:
-1.5 GB; disk: 200 MB.
+2.5 GB; disk: 200 MB.
 Expected: 400,000 features/s and more from file to file beside other work where users have fifty impressions each; where
 each has one, thirty to forty times fewer impressions/s; with reactions two fifths of them; a peak below the formula's;
 differences of at most 1e-6; the plain way tens of times slower.
